@@ -1,0 +1,63 @@
+# Every target works from a bare clone on a machine with only python3 (3.11 or newer) and make.
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --group build
+
+.PHONY: help run test check format gen proto-image lock bench torture clean
+.DEFAULT_GOAL := help
+
+help: ## one line a target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "plugstatus needs Python 3.11 or newer: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# --no-build-isolation: the build backend comes from the hashed lock file as well.
+.venv/run.stamp: .venv/pyvenv.cfg pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+run: .venv/run.stamp ## serve HTTP and gRPC on the embedded SQLite default
+	@exec $(BIN)/plugstatus serve
+
+test: .venv/dev.stamp ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: .venv/dev.stamp ## format, lint, types, layers, proto, generated code, duplicated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	cd protos && ../$(BIN)/buf breaking --against ../tests/contract/status.v1.binpb
+	$(BIN)/python protos/generate.py --check
+	$(BIN)/pylint --score=no service tests migrations
+
+format: .venv/dev.stamp ## format the code and the proto
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	cd protos && ../$(BIN)/buf format --write
+
+gen: .venv/dev.stamp ## generate the stubs below service/gen from protos/
+	$(BIN)/python protos/generate.py
+
+# The committed image is what clients hold. It is only ever replaced by one that does not break it.
+proto-image: .venv/dev.stamp ## renew the breaking-change image, after passing the check against the old one
+	cd protos && ../$(BIN)/buf breaking --against ../tests/contract/status.v1.binpb
+	cd protos && ../$(BIN)/buf build --output ../tests/contract/status.v1.binpb
+
+lock: .venv/dev.stamp ## renew the lock files from pyproject.toml
+	$(UV_COMPILE) --output-file requirements.lock
+	$(UV_COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove the virtual environment and caches, never ./data
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

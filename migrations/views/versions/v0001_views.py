@@ -1,0 +1,110 @@
+"""The views, in two slots."""
+
+import time
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "v0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table("served_revision", sa.Column("revision", sa.Text, primary_key=True))
+    op.execute(f"INSERT INTO served_revision (revision) VALUES ('{revision}')")
+    op.create_table(
+        "views",
+        sa.Column("log_identity", sa.Text, nullable=False),
+        sa.Column("live_slot", sa.Text, nullable=False),
+    )
+    op.execute("INSERT INTO views (log_identity, live_slot) VALUES ('', 'a')")
+    op.create_table(
+        "generations",
+        sa.Column("slot", sa.Text, primary_key=True),
+        sa.Column("generation", sa.BigInteger, nullable=False),
+        sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("receive_time_us", sa.BigInteger, nullable=False),
+    )
+    # Numbered by the clock, so that views which were deleted and built anew are another one.
+    generation = time.time_ns() // 1_000
+    op.execute(f"INSERT INTO generations VALUES ('a', {generation}, 0, 0), ('b', 0, 0, 0)")
+    for slot in ("a", "b"):
+        _create_slot(slot)
+
+
+def _create_slot(slot: str) -> None:
+    op.create_table(
+        f"messages_{slot}",
+        sa.Column("instance", sa.Text, primary_key=True),
+        sa.Column("message_id", sa.Text, primary_key=True),
+        sa.Column("phone", sa.Text, nullable=False),
+        sa.Column("is_group", sa.Boolean, nullable=False),
+        sa.Column("status", sa.Integer, nullable=False),
+        sa.Column("provider_status", sa.Text, nullable=False),
+        sa.Column("stages", sa.Text, nullable=False),
+        sa.Column("recipient_count", sa.Integer, nullable=False),
+        sa.Column("failure_code", sa.Text, nullable=False),
+        sa.Column("failure_reason", sa.Text, nullable=False),
+        sa.Column("report_count", sa.Integer, nullable=False),
+        sa.Column("update_time_us", sa.BigInteger, nullable=False),
+        sa.Column("changed_position", sa.BigInteger, nullable=False),
+        sa.Column("changed_index", sa.BigInteger, nullable=False),
+        sa.Column("first_position", sa.BigInteger, nullable=False),
+        sa.Column("first_index", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(f"messages_{slot}_by_id", f"messages_{slot}", ["message_id"])
+    op.create_table(
+        f"recipients_{slot}",
+        sa.Column("instance", sa.Text, primary_key=True),
+        sa.Column("message_id", sa.Text, primary_key=True),
+        sa.Column("participant", sa.Text, primary_key=True),
+        sa.Column("status", sa.Integer, nullable=False),
+        sa.Column("provider_status", sa.Text, nullable=False),
+        sa.Column("occur_time_us", sa.BigInteger, nullable=False),
+        sa.Column("receive_time_us", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        f"feed_{slot}",
+        sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("report_index", sa.BigInteger, primary_key=True),
+        sa.Column("receive_time_us", sa.BigInteger, nullable=False),
+        sa.Column("instance", sa.Text, nullable=False),
+        sa.Column("message_id", sa.Text, nullable=False),
+        sa.Column("phone", sa.Text, nullable=False),
+        sa.Column("status", sa.Integer, nullable=False),
+        sa.Column("changed", sa.Boolean, nullable=False),
+        sa.Column("change", sa.LargeBinary, nullable=False),
+        sa.Column("report", sa.LargeBinary, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        f"quarantine_{slot}",
+        sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+        sa.Column("instance", sa.Text, nullable=False),
+        sa.Column("reason", sa.Integer, nullable=False),
+        sa.Column("receive_time_us", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        f"webhooks_{slot}",
+        sa.Column("update_id", sa.Text, primary_key=True),
+        sa.Column("instance", sa.Text, nullable=False),
+        sa.Column("request_id", sa.Text, nullable=False),
+        sa.Column("url", sa.Text, nullable=False),
+        sa.Column("url_sha256", sa.Text, nullable=False),
+        sa.Column("updated_by", sa.Text, nullable=False),
+        sa.Column("state", sa.Integer, nullable=False),
+        sa.Column("update_time_us", sa.BigInteger, nullable=False),
+        sa.Column("error", sa.Text, nullable=False),
+        sa.Column("error_reason", sa.Text, nullable=False),
+        sa.Column("attempt_time_us", sa.BigInteger, nullable=False),
+        sa.Column("attempt_position", sa.BigInteger, nullable=False),
+        sa.Column("url_in_force", sa.Text, nullable=False),
+    )
+    for name, column in (("instance",) * 2, ("request", "request_id"), ("state",) * 2):
+        op.create_index(
+            f"webhooks_{slot}_by_{name}", f"webhooks_{slot}", [column, "attempt_position"]
+        )

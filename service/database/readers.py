@@ -1,0 +1,53 @@
+"""Synchronous readers behind an asynchronous edge.
+
+A reader (one connection, used by one thread at a time) belongs to each thread of a small pool.
+The API awaits `run`; nothing else in the service mixes the two colours.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, Protocol, TypeVar
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+ReaderT = TypeVar("ReaderT", bound=Closable)
+ResultT = TypeVar("ResultT")
+
+
+class ReaderPool(Generic[ReaderT]):
+    """Runs reads on threads that each own a reader, opened at the thread's first read."""
+
+    def __init__(self, name: str, open_reader: Callable[[], ReaderT], readers_max: int) -> None:
+        self._open_reader = open_reader
+        self._local = threading.local()
+        self._opened: list[ReaderT] = []
+        self._opened_lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(readers_max, thread_name_prefix=name)
+
+    async def run(self, read: Callable[[ReaderT], ResultT]) -> ResultT:
+        """Call `read` with a reader, on one of the pool's threads.
+
+        Raises what the read raises. A cancelled caller does not interrupt a read under way.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, read)
+
+    def close(self) -> None:
+        """Wait for the reads under way, then close every reader. Idempotent."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        with self._opened_lock:
+            while self._opened:
+                self._opened.pop().close()
+
+    def _read(self, read: Callable[[ReaderT], ResultT]) -> ResultT:
+        reader: ReaderT | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._open_reader()
+            self._local.reader = reader
+            with self._opened_lock:
+                self._opened.append(reader)
+        return read(reader)

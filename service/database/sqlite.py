@@ -1,0 +1,88 @@
+"""SQLite connections, opened so that the two promises of the stores hold.
+
+Durable: WAL with synchronous=FULL, so a COMMIT returns after fsync. In batches NORMAL gains
+nothing, and it would lose acknowledged events on power loss.
+
+Uncorrupted: SQLite 3.7.0 to 3.51.2 can corrupt a database when two connections write or
+checkpoint at once (https://sqlite.org/wal.html, "The WAL-Reset Bug"). So a file has exactly
+one writing connection, and readers open it read-only, which keeps them from checkpointing.
+"""
+
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from service import errors
+
+_BUSY_TIMEOUT_MS = 2_000
+"""Only an outsider can hold the write lock: wait out a backup tool, then say 503."""
+
+_CACHE_KIB = 64 * 1024
+
+
+def database_path(variable: str, url_text: str) -> Path:
+    """The file a `sqlite:///…` URL names. Raises ConfigInvalid for any other URL."""
+    try:
+        url: URL = make_url(url_text)
+    except ArgumentError:
+        raise errors.ConfigInvalid(
+            variable, "not a database URL: write sqlite:///path/to/file.db"
+        ) from None
+    if url.get_backend_name() != "sqlite":
+        raise errors.ConfigInvalid(
+            variable, "only sqlite:/// is offered by this version: leave it unset, or name a file"
+        )
+    if not url.database or url.database == ":memory:" or url.query:
+        raise errors.ConfigInvalid(
+            variable, "must name a file without options: sqlite:///path/to/file.db"
+        )
+    return Path(url.database).absolute()
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """The one writing connection of an existing file; its owner begins and ends transactions.
+
+    May be handed to another thread once, before its first use there.
+    Raises StoreUnusable if the file cannot be opened as a WAL database.
+    """
+    connection = _connect(path, "rw")
+    try:
+        journal_mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        connection.execute("PRAGMA recursive_triggers=ON")
+    except sqlite3.Error as error:
+        connection.close()
+        raise errors.StoreUnusable(f"{path} cannot be used: {error}") from error
+    if journal_mode != "wal":
+        connection.close()
+        raise errors.StoreUnusable(
+            f"{path} cannot use write-ahead logging: its file system must be a local one"
+        )
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A read-only connection of an existing file; every statement is a transaction of its own.
+
+    Raises StoreUnusable if the file cannot be opened.
+    """
+    return _connect(path, "ro")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=_BUSY_TIMEOUT_MS / 1_000,
+        )
+        connection.execute("PRAGMA mmap_size=0")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        raise errors.StoreUnusable(f"{path} cannot be opened: {error}") from error
+    return connection

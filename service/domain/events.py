@@ -1,0 +1,87 @@
+"""What the log holds."""
+
+from enum import IntEnum
+from typing import NewType
+
+import msgspec
+
+Position = NewType("Position", int)
+"""An event's place in the log: ≥ 1, rising, never given twice. 0 stands before the first event."""
+
+BEFORE_FIRST = Position(0)
+
+
+END_OF_CALLBACK = 2**32 - 1
+"""The index behind every report of a callback; a body of 1 MiB cannot hold as many ids."""
+
+
+class Place(msgspec.Struct, frozen=True, gc=False, order=True):
+    """A report's place in the log, or the end of an event; compares in log order.
+
+    `index` is where the report's message id first appears in the raw callback, invalid entries
+    counted, so that a better decoder does not shift it.
+    """
+
+    position: Position
+    index: int = END_OF_CALLBACK
+
+
+class EventKind(IntEnum):
+    """What an event's content is. The numbers are stored: never reuse one."""
+
+    CALLBACK = 1
+    """The body of a callback, byte for byte after Content-Encoding."""
+    WEBHOOK_ATTEMPT = 2
+    """JSON of `domain.webhook.Attempt`: what we are about to ask of PlugChat."""
+    WEBHOOK_OUTCOME = 3
+    """JSON of `domain.webhook.Outcome`: what came of an attempt."""
+    TOMBSTONE = 9
+    """JSON with the time and the reason of an erasure, in place of the content."""
+
+
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event that is not in the log yet."""
+
+    instance: str
+    receive_time_us: int
+    kind: EventKind
+    content: bytes
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """An event of the log. Immutable, but for erasure, which leaves a TOMBSTONE in its place."""
+
+    position: Position
+    instance: str
+    receive_time_us: int
+    kind: EventKind
+    content: bytes
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """An event's place and receive time: enough to recognise it in another copy of the log."""
+
+    position: Position
+    receive_time_us: int
+
+
+ORIGIN = Mark(BEFORE_FIRST, 0)
+"""Before the first event of every log."""
+
+
+class QuarantineReason(IntEnum):
+    """Why a kept callback makes no report. The numbers are stored and are those of the proto.
+
+    Of several reasons the lowest number is given.
+    """
+
+    TYPE_MISSING = 1
+    """`type` is not there, or not a string."""
+    TYPE_UNKNOWN = 2
+    STATUS_MISSING = 3
+    """A status callback whose `status` is not there, or not a string."""
+    IDS_MISSING = 4
+    """No valid message id."""
+    TOO_MANY_IDS = 5
+    UNREADABLE = 6
+    """It could not be read at all."""

@@ -1,0 +1,134 @@
+"""What the service tells about itself: one structured log line a record, and metrics.
+
+Log lines go to standard error as JSON, or as plain text on a terminal. Ids and phones appear
+only at level debug; query strings, tokens and bodies never.
+"""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+def configure_logging(level: str = "info", stream: TextIO | None = None) -> None:
+    """Route the service's and its libraries' records to one handler."""
+    out = stream or sys.stderr
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if out.isatty() else structlog.processors.JSONRenderer()
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Libraries that log addresses with their query at info.
+    for name in ("httpx", "httpcore", "uvicorn", "alembic", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class Metrics:
+    """The process's metrics, on a registry of its own. No ids and no phones in labels."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.registry = registry
+        self.callbacks = Counter(
+            "plugstatus_callbacks_total",
+            "Callbacks answered, by outcome: recorded, ignored, refused, unavailable.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.callback_bytes = Counter(
+            "plugstatus_callback_bytes_total", "Bytes of recorded bodies.", registry=registry
+        )
+        self.callback_seconds = Histogram(
+            "plugstatus_callback_seconds",
+            "From a callback's last byte to its answer.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.log_position = Gauge(
+            "plugstatus_log_position", "Last position this process recorded.", registry=registry
+        )
+        self.views_position = Gauge(
+            "plugstatus_views_position", "Position the views stand at.", registry=registry
+        )
+        self.unprojected_seconds = Gauge(
+            "plugstatus_unprojected_seconds",
+            "Age of the oldest event the views have not folded in; 0 when there is none.",
+            registry=registry,
+        )
+        self.reports = Counter(
+            "plugstatus_reports_total",
+            "Reports folded, by the status they told.",
+            ["status"],
+            registry=registry,
+        )
+        self.quarantined = Counter(
+            "plugstatus_quarantined_total",
+            "Callbacks put in quarantine, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.projector_failures = Counter(
+            "plugstatus_projector_failures_total",
+            "Batches that failed and were tried again.",
+            registry=registry,
+        )
+        self.watchers = Gauge("plugstatus_watchers", "Open watch streams.", registry=registry)
+        self.watchers_behind = Counter(
+            "plugstatus_watchers_behind_total",
+            "Times a live watcher fell behind.",
+            registry=registry,
+        )
+        self.webhook_updates = Counter(
+            "plugstatus_webhook_updates_total",
+            "Webhook updates by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        grpc_labels = ["grpc_type", "grpc_service", "grpc_method"]
+        self.grpc_started = Counter(
+            "grpc_server_started_total", "Calls begun.", grpc_labels, registry=registry
+        )
+        self.grpc_handled = Counter(
+            "grpc_server_handled_total",
+            "Calls ended, by code.",
+            [*grpc_labels, "grpc_code"],
+            registry=registry,
+        )
+        self.grpc_seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Duration of unary calls.",
+            grpc_labels,
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.grpc_messages_sent = Counter(
+            "grpc_server_msg_sent_total", "Stream frames sent.", grpc_labels, registry=registry
+        )

@@ -1,0 +1,167 @@
+"""The views as the rest of the service sees them; `sqlite` is an implementation.
+
+Both halves are synchronous and are each used by one thread at a time. Reads raise
+ViewsUnavailable if the store cannot be read.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from service.domain.events import Mark, Place, Position, QuarantineReason
+from service.domain.message import Message, Recipient
+from service.domain.status import Status
+from service.domain.webhook import WebhookUpdate
+
+
+class MessageKey(NamedTuple):
+    instance: str
+    message_id: str
+
+
+class RecipientKey(NamedTuple):
+    instance: str
+    message_id: str
+    participant: str
+
+
+class Checkpoint(msgspec.Struct, frozen=True, gc=False):
+    """How far a generation of the views is."""
+
+    generation: int
+    mark: Mark
+    """The last event folded in; ORIGIN at the very start."""
+
+
+class FeedRow(msgspec.Struct, frozen=True, gc=False):
+    """One report, as watchers get it and as filters see it."""
+
+    place: Place
+    receive_time_us: int
+    instance: str
+    message_id: str
+    phone: str
+    """The message's, right after the report; `status` likewise."""
+    status: Status
+    changed: bool
+    change: bytes
+    """An encoded StatusChange."""
+
+
+class FeedEntry(NamedTuple):
+    """A feed row with what is only listed: an encoded StatusReport without `raw`."""
+
+    row: FeedRow
+    report: bytes
+
+
+class QuarantineRow(NamedTuple):
+    position: Position
+    instance: str
+    reason: QuarantineReason
+    receive_time_us: int
+
+
+class ViewsBatch(msgspec.Struct, frozen=True, gc=False):
+    """Everything that folding some events in changes, from one checkpoint to the next."""
+
+    since: Checkpoint
+    until: Mark
+    messages: Collection[Message]
+    recipients: Collection[tuple[MessageKey, Recipient]]
+    feed: Sequence[FeedEntry]
+    quarantine: Sequence[QuarantineRow]
+    webhooks: Collection[WebhookUpdate]
+
+
+class FeedFilter(msgspec.Struct, frozen=True, gc=False):
+    """Which feed rows are asked for: AND between the fields, OR within; empty means any."""
+
+    instances: frozenset[str] = frozenset()
+    message_ids: frozenset[str] = frozenset()
+    phones: frozenset[str] = frozenset()
+    statuses: frozenset[Status] = frozenset()
+    unchanged: bool = False
+    """Also the reports that changed nothing."""
+
+    def matches(self, row: FeedRow) -> bool:
+        return (
+            (row.changed or self.unchanged)
+            and (not self.instances or row.instance in self.instances)
+            and (not self.message_ids or row.message_id in self.message_ids)
+            and (not self.phones or row.phone in self.phones)
+            and (not self.statuses or row.status in self.statuses)
+        )
+
+
+class CheckpointMoved(Exception):
+    """Another projector has folded the same events in: whoever gets this no longer leads."""
+
+
+class ViewsWriter(Protocol):
+    """The projector's side."""
+
+    def checkpoint(self) -> Checkpoint: ...
+
+    def messages(self, keys: Collection[MessageKey]) -> dict[MessageKey, Message]:
+        """The known ones of these."""
+        ...
+
+    def recipients(self, keys: Collection[RecipientKey]) -> dict[RecipientKey, Recipient]:
+        """The known ones of these."""
+        ...
+
+    def last_webhook(self, instance: str) -> WebhookUpdate | None:
+        """The instance's last attempt."""
+        ...
+
+    def webhook(self, update_id: str) -> WebhookUpdate | None: ...
+
+    def apply(self, batch: ViewsBatch) -> None:
+        """Write all of it in one durable transaction, or nothing.
+
+        Raises CheckpointMoved if the views do not stand at `batch.since`, ViewsUnavailable if
+        the store cannot be written.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class ViewsReader(Protocol):
+    """The API's side."""
+
+    def log_identity(self) -> str:
+        """The log these views are of; empty before the first checkpoint."""
+        ...
+
+    def checkpoint(self) -> Checkpoint: ...
+
+    def message(self, key: MessageKey) -> Message | None: ...
+
+    def messages_by_id(self, message_id: str, messages_max: int) -> list[Message]:
+        """Those of all instances that hold the id, in order of instance, at most so many."""
+        ...
+
+    def feed(
+        self, after: Place, until: Position, wanted: FeedFilter, rows_max: int, bytes_max: int
+    ) -> tuple[list[FeedRow], Place]:
+        """The wanted rows behind `after`, in log order, and how far the page looked.
+
+        Looks at no more than `rows_max` rows, and ends as soon as the found changes reach
+        `bytes_max` bytes. The place returned is the end of event `until` once nothing is left.
+        """
+        ...
+
+    def last_webhook(self, instance: str) -> WebhookUpdate | None: ...
+
+    def webhook_by_request(self, request_id: str) -> WebhookUpdate | None:
+        """The last attempt made with that request_id."""
+        ...
+
+    def pending_webhooks(self) -> list[WebhookUpdate]:
+        """Attempts without an outcome, oldest first."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,131 @@
+"""The views' tables, once a slot. `migrations/views` creates them."""
+
+from typing import NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+SLOTS = ("a", "b")
+
+_metadata = MetaData()
+
+views = Table(
+    "views",
+    _metadata,
+    Column("log_identity", Text, nullable=False),
+    Column("live_slot", Text, nullable=False),
+    comment="One row: which log these views are of, and which slot is read.",
+)
+
+generations = Table(
+    "generations",
+    _metadata,
+    Column("slot", Text, primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("receive_time_us", BigInteger, nullable=False),
+    comment="One row a slot: its generation, and the last event folded into it.",
+)
+
+
+class SlotTables(NamedTuple):
+    messages: Table
+    recipients: Table
+    feed: Table
+    quarantine: Table
+    webhooks: Table
+
+
+def _slot_tables(slot: str) -> SlotTables:
+    return SlotTables(
+        messages=Table(
+            f"messages_{slot}",
+            _metadata,
+            Column("instance", Text, primary_key=True),
+            Column("message_id", Text, primary_key=True),
+            Column("phone", Text, nullable=False),
+            Column("is_group", Boolean, nullable=False),
+            Column("status", Integer, nullable=False),
+            Column("provider_status", Text, nullable=False),
+            # JSON, [[status, occur_time_us, receive_time_us], …]: always read whole.
+            Column("stages", Text, nullable=False),
+            Column("recipient_count", Integer, nullable=False),
+            Column("failure_code", Text, nullable=False),
+            Column("failure_reason", Text, nullable=False),
+            Column("report_count", Integer, nullable=False),
+            Column("update_time_us", BigInteger, nullable=False),
+            Column("changed_position", BigInteger, nullable=False),
+            Column("changed_index", BigInteger, nullable=False),
+            Column("first_position", BigInteger, nullable=False),
+            Column("first_index", BigInteger, nullable=False),
+            Index(f"messages_{slot}_by_id", "message_id"),
+            sqlite_with_rowid=False,
+        ),
+        recipients=Table(
+            f"recipients_{slot}",
+            _metadata,
+            Column("instance", Text, primary_key=True),
+            Column("message_id", Text, primary_key=True),
+            Column("participant", Text, primary_key=True),
+            Column("status", Integer, nullable=False),
+            Column("provider_status", Text, nullable=False),
+            Column("occur_time_us", BigInteger, nullable=False),
+            Column("receive_time_us", BigInteger, nullable=False),
+            sqlite_with_rowid=False,
+        ),
+        feed=Table(
+            f"feed_{slot}",
+            _metadata,
+            Column("position", BigInteger, primary_key=True, autoincrement=False),
+            Column("report_index", BigInteger, primary_key=True),
+            Column("receive_time_us", BigInteger, nullable=False),
+            Column("instance", Text, nullable=False),
+            Column("message_id", Text, nullable=False),
+            Column("phone", Text, nullable=False),
+            Column("status", Integer, nullable=False),
+            Column("changed", Boolean, nullable=False),
+            Column("change", LargeBinary, nullable=False),
+            Column("report", LargeBinary, nullable=False),
+            sqlite_with_rowid=False,
+        ),
+        quarantine=Table(
+            f"quarantine_{slot}",
+            _metadata,
+            Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+            Column("instance", Text, nullable=False),
+            Column("reason", Integer, nullable=False),
+            Column("receive_time_us", BigInteger, nullable=False),
+        ),
+        webhooks=Table(
+            f"webhooks_{slot}",
+            _metadata,
+            Column("update_id", Text, primary_key=True),
+            Column("instance", Text, nullable=False),
+            Column("request_id", Text, nullable=False),
+            Column("url", Text, nullable=False),
+            Column("url_sha256", Text, nullable=False),
+            Column("updated_by", Text, nullable=False),
+            Column("state", Integer, nullable=False),
+            Column("update_time_us", BigInteger, nullable=False),
+            Column("error", Text, nullable=False),
+            Column("error_reason", Text, nullable=False),
+            Column("attempt_time_us", BigInteger, nullable=False),
+            Column("attempt_position", BigInteger, nullable=False),
+            Column("url_in_force", Text, nullable=False),
+            Index(f"webhooks_{slot}_by_instance", "instance", "attempt_position"),
+            Index(f"webhooks_{slot}_by_request", "request_id", "attempt_position"),
+            Index(f"webhooks_{slot}_by_state", "state", "attempt_position"),
+        ),
+    )
+
+
+TABLES: dict[str, SlotTables] = {slot: _slot_tables(slot) for slot in SLOTS}

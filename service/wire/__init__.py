@@ -1,0 +1,1 @@
+"""Domain values to proto and back, cursors to strings and back. Protobuf, never gRPC."""

@@ -1,0 +1,63 @@
+"""Watch frames as bytes, so that one encoding serves every watcher it goes to.
+
+A `StatusChange` is encoded once, by the projector, and stored. A `Changes` frame is then built
+by putting length-delimited fields in a row, which is what serialising the whole frame would give:
+https://protobuf.dev/programming-guides/encoding/#length-types (read 2026-11-22).
+"""
+
+from collections.abc import Sequence
+
+from service.gen.plugchat.status.v1 import status_pb2 as pb
+
+_LENGTH_DELIMITED = 2
+
+
+def _tag(field_number: int) -> bytes:
+    return bytes([field_number << 3 | _LENGTH_DELIMITED])
+
+
+_CURSOR = _tag(pb.WatchStatusesResponse.CURSOR_FIELD_NUMBER)
+_CHANGES = _tag(pb.WatchStatusesResponse.CHANGES_FIELD_NUMBER)
+_CHANGE = _tag(pb.Changes.CHANGES_FIELD_NUMBER)
+CHANGE_OVERHEAD_BYTES = 5
+"""At most this much stands around an encoded change in a frame: a tag and a length."""
+
+
+def changes(encoded_changes: Sequence[bytes], cursor: str) -> bytes:
+    """A Changes frame of at least one encoded StatusChange."""
+    body = b"".join([_CHANGE + _varint(len(change)) + change for change in encoded_changes])
+    text = cursor.encode("ascii")
+    return b"".join([_CURSOR, _varint(len(text)), text, _CHANGES, _varint(len(body)), body])
+
+
+def opened(cursor: str, views_generation: int) -> bytes:
+    return pb.WatchStatusesResponse(
+        cursor=cursor, opened=pb.Opened(views_generation=views_generation)
+    ).SerializeToString()
+
+
+def caught_up(cursor: str) -> bytes:
+    return pb.WatchStatusesResponse(cursor=cursor, caught_up=pb.CaughtUp()).SerializeToString()
+
+
+def fell_behind(cursor: str) -> bytes:
+    return pb.WatchStatusesResponse(cursor=cursor, fell_behind=pb.FellBehind()).SerializeToString()
+
+
+def progress(cursor: str) -> bytes:
+    return pb.WatchStatusesResponse(cursor=cursor, progress=pb.Progress()).SerializeToString()
+
+
+def closing(cursor: str, reason: pb.ClosingReason.ValueType) -> bytes:
+    return pb.WatchStatusesResponse(
+        cursor=cursor, closing=pb.Closing(reason=reason)
+    ).SerializeToString()
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
