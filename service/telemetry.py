@@ -83,11 +83,8 @@ class Metrics:
             "Age of the oldest event the views have not folded in; 0 when there is none.",
             registry=registry,
         )
-        self.reports = Counter(
-            "plugstatus_reports_total",
-            "Reports folded, by the status they told.",
-            ["status"],
-            registry=registry,
+        self.reports_folded = Counter(
+            "plugstatus_reports_folded_total", "Reports folded into the views.", registry=registry
         )
         self.quarantined = Counter(
             "plugstatus_quarantined_total",

@@ -69,6 +69,18 @@ ORIGIN = Mark(BEFORE_FIRST, 0)
 """Before the first event of every log."""
 
 
+class Point(msgspec.Struct, frozen=True, gc=False):
+    """A place with its event's receive time: all that a cursor is made of."""
+
+    place: Place
+    receive_time_us: int
+
+
+def end_of(mark: Mark) -> Point:
+    """Behind every report of the event."""
+    return Point(Place(mark.position), mark.receive_time_us)
+
+
 class QuarantineReason(IntEnum):
     """Why a kept callback makes no report. The numbers are stored and are those of the proto.
 

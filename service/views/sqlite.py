@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 from service import errors
 from service.database import statements
 from service.database.sqlite import connect_reader, connect_writer
-from service.domain.events import Mark, Place, Position
+from service.domain.events import Mark, Place, Point, end_of
 from service.domain.message import Message, Recipient
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.views import rows
@@ -20,6 +20,7 @@ from service.views.store import (
     Checkpoint,
     CheckpointMoved,
     FeedFilter,
+    FeedPage,
     FeedRow,
     MessageKey,
     RecipientKey,
@@ -267,20 +268,20 @@ class SqliteViewsReader(_Connection):
         return [rows.message_of(row) for row in found]
 
     def feed(
-        self, after: Place, until: Position, wanted: FeedFilter, rows_max: int, bytes_max: int
-    ) -> tuple[list[FeedRow], Place]:
+        self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
+    ) -> FeedPage:
         found: list[FeedRow] = []
         looked = 0
         bytes_left = bytes_max
-        place = after
+        end = Point(after, 0)
         with _translated():
             cursor = self._connection.execute(
-                self._sql().feed, (after.position, after.index, until, rows_max)
+                self._sql().feed, (after.position, after.index, until.position, rows_max)
             )
             for raw in cursor:
                 row = rows.feed_of(raw)
                 looked += 1
-                place = row.place
+                end = Point(row.place, row.receive_time_us)
                 if wanted.matches(row):
                     found.append(row)
                     bytes_left -= len(row.change)
@@ -289,7 +290,7 @@ class SqliteViewsReader(_Connection):
             # An unfinished statement would keep its read transaction, and the WAL from shrinking.
             cursor.close()
         exhausted = looked < rows_max and bytes_left > 0
-        return found, max(place, Place(until)) if exhausted else place
+        return FeedPage(found, end_of(until) if exhausted else end)
 
     def webhook_by_request(self, request_id: str) -> WebhookUpdate | None:
         row = self._one(self._sql().webhook_by_request, (request_id,))

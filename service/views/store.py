@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from service.domain.events import Mark, Place, Position, QuarantineReason
+from service.domain.events import Mark, Place, Point, Position, QuarantineReason
 from service.domain.message import Message, Recipient
 from service.domain.status import Status
 from service.domain.webhook import WebhookUpdate
@@ -47,6 +47,12 @@ class FeedRow(msgspec.Struct, frozen=True, gc=False):
     changed: bool
     change: bytes
     """An encoded StatusChange."""
+
+
+class FeedPage(NamedTuple):
+    rows: list[FeedRow]
+    end: Point
+    """How far the page looked; the next one goes on behind it."""
 
 
 class FeedEntry(NamedTuple):
@@ -145,12 +151,12 @@ class ViewsReader(Protocol):
         ...
 
     def feed(
-        self, after: Place, until: Position, wanted: FeedFilter, rows_max: int, bytes_max: int
-    ) -> tuple[list[FeedRow], Place]:
-        """The wanted rows behind `after`, in log order, and how far the page looked.
+        self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
+    ) -> FeedPage:
+        """The wanted rows behind `after`, up to the end of event `until`, in log order.
 
         Looks at no more than `rows_max` rows, and ends as soon as the found changes reach
-        `bytes_max` bytes. The place returned is the end of event `until` once nothing is left.
+        `bytes_max` bytes. Once nothing is left, the page ends at the end of `until`.
         """
         ...
 

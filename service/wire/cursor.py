@@ -20,7 +20,7 @@ from zlib import crc32
 import msgspec
 
 from service import errors
-from service.domain.events import Mark, Place, Position
+from service.domain.events import Mark, Place, Point, Position
 
 _VERSION = 1
 _BODY = struct.Struct(">B8sQII")
@@ -53,6 +53,9 @@ class CursorCodec:
         body = _BODY.pack(_VERSION, self._log, place.position, place.index, fingerprint)
         text = binascii.b2a_base64(body + _CHECKSUM.pack(crc32(body)), newline=False)
         return text.translate(_TO_URL_SAFE, b"=").decode("ascii")
+
+    def at(self, point: Point) -> str:
+        return self.encode(point.place, point.receive_time_us)
 
     def end_of(self, mark: Mark) -> str:
         """The cursor of the end of an event; of ORIGIN, the one before every event."""

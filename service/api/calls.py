@@ -1,0 +1,164 @@
+"""The policy around every handler: limits, metrics, errors. One wrapper a call, no interceptors.
+
+A handler sees a request and returns a response, or raises one of the service's errors; the
+wrapper answers it from the table in `errors`. Anything else is a defect: the caller gets an
+opaque INTERNAL with an id, the log gets the exception with the same id. Cancellation passes
+through untouched.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import grpc
+import structlog
+
+from service.api import errors as api_errors
+from service.clock import Clock
+from service.config import Limits
+from service.errors import LimitExceeded, NotOffered, PlugstatusError, ShuttingDown
+from service.telemetry import Metrics
+
+_log = structlog.get_logger(__name__)
+
+Context = Any
+"""grpc.aio.ServicerContext, which is generic in ways that only get in the way here."""
+
+Serialize = Callable[[Any], bytes]
+
+
+class Call(NamedTuple):
+    """What a handler may know about the call it serves."""
+
+    caller: str
+    """Who calls; `local` as long as there are no API tokens."""
+    time_left_s: float
+    """Until shortly before the caller's deadline; infinite if it set none."""
+
+
+class Rpc(NamedTuple):
+    """An rpc's names, for metrics and messages."""
+
+    service: str
+    method: str
+    kind: str
+    """`unary` or `server_stream`, as grpc metrics have it."""
+
+
+UnaryHandler = Callable[[Any, Call], Awaitable[Any]]
+StreamHandler = Callable[[Any, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+
+_DEADLINE_MARGIN = 0.1
+"""Of the time left: what the answer needs to get to the caller before the deadline."""
+
+_LOCAL_CALLER = "local"
+
+
+class Policy:
+    """Makes gRPC handlers of the service's own."""
+
+    def __init__(self, clock: Clock, limits: Limits, metrics: Metrics) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._metrics = metrics
+        self._under_way = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def begin_drain(self) -> None:
+        """From now on refuse new calls with SHUTTING_DOWN."""
+        self._draining = True
+
+    async def idle(self) -> None:
+        """Wait until no unary call is under way."""
+        await self._idle.wait()
+
+    def unary(self, rpc: Rpc, handle: UnaryHandler) -> Callable[[Any, Context], Awaitable[Any]]:
+        labels = (rpc.kind, rpc.service, rpc.method)
+        seconds = self._metrics.grpc_seconds.labels(*labels)
+
+        async def serve(request: Any, context: Context) -> Any:
+            begun_s = self._clock.monotonic_s()
+            try:
+                return await self._answered(rpc, context, self._limited(handle, request, context))
+            finally:
+                seconds.observe(self._clock.monotonic_s() - begun_s)
+
+        return serve
+
+    def stream(self, rpc: Rpc, handle: StreamHandler) -> Callable[[Any, Context], Awaitable[None]]:
+        sent = self._metrics.grpc_messages_sent.labels(rpc.kind, rpc.service, rpc.method)
+
+        async def serve(request: Any, context: Context) -> None:
+            async def write(encoded: bytes) -> None:
+                await context.write(encoded)
+                sent.inc()
+
+            async def watch() -> None:
+                if self._draining:
+                    raise ShuttingDown
+                await handle(request, write)
+
+            await self._answered(rpc, context, watch())
+
+        return serve
+
+    def not_offered(self, rpc: Rpc) -> Callable[[Any, Context], Awaitable[Any]]:
+        """A handler for an rpc of the contract that this version does not offer."""
+
+        async def serve(_request: Any, context: Context) -> Any:
+            async def refuse() -> None:
+                raise NotOffered(rpc.method)
+
+            return await self._answered(rpc, context, refuse())
+
+        return serve
+
+    async def _limited(self, handle: UnaryHandler, request: Any, context: Context) -> Any:
+        if self._draining:
+            raise ShuttingDown
+        if self._under_way >= self._limits.unary_calls_max:
+            raise LimitExceeded("unary_calls_max", self._limits.unary_calls_max)
+        time_left_s = context.time_remaining()
+        left = float("inf") if time_left_s is None else time_left_s * (1 - _DEADLINE_MARGIN)
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            return await handle(request, Call(_LOCAL_CALLER, left))
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _answered(self, rpc: Rpc, context: Context, work: Awaitable[Any]) -> Any:
+        labels = (rpc.kind, rpc.service, rpc.method)
+        self._metrics.grpc_started.labels(*labels).inc()
+        code = grpc.StatusCode.OK
+        try:
+            return await work
+        except PlugstatusError as error:
+            answer = self._known(rpc, error)
+            code = answer.code
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception:  # noqa: BLE001
+            answer = self._defect(rpc)
+            code = answer.code
+        finally:
+            self._metrics.grpc_handled.labels(*labels, code.name).inc()
+        await context.abort(answer.code, answer.message, answer.trailers)
+        return None
+
+    def _known(self, rpc: Rpc, error: PlugstatusError) -> api_errors.Answer:
+        try:
+            return api_errors.answer(error)
+        except KeyError:
+            return self._defect(rpc)
+
+    def _defect(self, rpc: Rpc) -> api_errors.Answer:
+        error_id = secrets.token_hex(8)
+        _log.exception("call failed", method=rpc.method, error_id=error_id)
+        return api_errors.internal(error_id)

@@ -1,0 +1,70 @@
+"""Cursors and times, held against the log."""
+
+from service import errors
+from service.database.readers import ReaderPool
+from service.domain.events import ORIGIN, Mark, Point, Position, end_of
+from service.eventlog.log import LogReader
+from service.wire.cursor import Cursor, CursorCodec
+
+
+class Cursors:
+    """Where a caller may start reading. Every method raises LogUnavailable if the log is away."""
+
+    def __init__(self, log: ReaderPool[LogReader], codec: CursorCodec) -> None:
+        self._log = log
+        self.codec = codec
+
+    async def head(self) -> Mark:
+        """The last event recorded."""
+        return await self._log.run(lambda log: log.head())
+
+    async def resolve(self, text: str) -> Point:
+        """The point a cursor stands at.
+
+        Raises CursorInvalid, CursorForeign, CursorAhead, CursorExpired or CursorDiverged.
+        """
+        cursor = self.codec.decode(text)
+        return await self._log.run(lambda log: _checked(cursor, log))
+
+    async def received_from(self, time_us: int) -> Point | None:
+        """Just before the first event received then or later; None if there is none yet.
+
+        Raises CursorExpired if that event may have been removed by retention.
+        """
+        return await self._log.run(lambda log: _before(time_us, log))
+
+
+def _checked(cursor: Cursor, log: LogReader) -> Point:
+    position = cursor.place.position
+    if position > log.head().position:
+        raise errors.CursorAhead(
+            "the cursor stands beyond this log's head: the log was restored from an older copy, "
+            "so start from a snapshot"
+        )
+    kept_from = log.kept_from()
+    if position < kept_from - 1:
+        raise errors.CursorExpired(
+            "retention has removed events behind the cursor: start from a snapshot"
+        )
+    mark = log.mark(position)
+    if mark is None and position == kept_from - 1:
+        # The last event removed: nothing behind it is missing, and nothing is left to compare.
+        return Point(cursor.place, cursor.fingerprint)
+    if mark is None or not cursor.recognises(mark):
+        raise errors.CursorDiverged(
+            "this log holds another event where the cursor stood: the log was restored from an "
+            "older copy, so start from a snapshot"
+        )
+    return Point(cursor.place, mark.receive_time_us)
+
+
+def _before(time_us: int, log: LogReader) -> Point | None:
+    position = log.received_from(time_us)
+    if position is None:
+        return None
+    kept_from = log.kept_from()
+    if position == kept_from > 1:
+        raise errors.CursorExpired(
+            "retention has removed events from before that time: take a later one, or a snapshot"
+        )
+    return end_of(log.mark(Position(position - 1)) or ORIGIN)

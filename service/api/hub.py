@@ -1,0 +1,285 @@
+"""What all watchers share: one tailer of the feed a process, and the live watchers it feeds.
+
+The hub reads each new stretch of the feed once and hands it to every live watcher; whoever is
+not live reads the store at its own pace (`watch`). Why the switch loses and repeats nothing:
+
+1. `place` is how far the hub has come: every row up to it was handed to all who were live then,
+   every row behind it was handed to nobody.
+2. A stretch is handed over and `place` moved to its end in one step of the loop, without an
+   await between: nobody sees one without the other.
+3. A watcher that has sent everything up to its own place, and finds it equal to the hub's, joins
+   in that same step of the loop. So it gets exactly the stretches that follow.
+4. A watcher whose queue is full leaves in the step that would have overfilled it. What stands in
+   its queue ends at a known place, and from there it reads the store again: back to 3.
+
+Wake-ups are hints. The store is asked again at least every `poll_s`, and what it answers decides.
+"""
+
+import asyncio
+import enum
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+
+import structlog
+
+from service import errors
+from service.config import Limits
+from service.database.readers import ReaderPool
+from service.domain.events import BEFORE_FIRST, Place, Point, Position, end_of
+from service.telemetry import Metrics
+from service.views.store import Checkpoint, FeedFilter, FeedRow, ViewsReader
+from service.wire import frames
+from service.wire.cursor import CursorCodec
+
+_log = structlog.get_logger(__name__)
+_EVERYTHING = FeedFilter(unchanged=True)
+_ALL_CHANGES = FeedFilter()
+
+
+class Ending(enum.Enum):
+    """Why the hub ends its watchers."""
+
+    SHUTTING_DOWN = enum.auto()
+    VIEWS_REBUILT = enum.auto()
+
+
+class Frame:
+    """An encoded Changes frame and the point its cursor names."""
+
+    __slots__ = ("encoded", "point")
+
+    def __init__(self, encoded: bytes, point: Point) -> None:
+        self.encoded = encoded
+        self.point = point
+
+
+class LiveQueue:
+    """A live watcher's frames, in order. Bounded: `overflowed` once it had to leave the hub."""
+
+    def __init__(self, wanted: FeedFilter, frames_max: int, bytes_max: int) -> None:
+        self.wanted = wanted
+        self.overflowed = False
+        self.bytes = 0
+        self._frames_max = frames_max
+        self._bytes_max = bytes_max
+        self._frames: deque[Frame] = deque()
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def take(self) -> Frame:
+        frame = self._frames.popleft()
+        self.bytes -= len(frame.encoded)
+        if not self._frames and not self.overflowed:
+            self._filled.clear()
+        return frame
+
+    def offer(self, ready: Sequence[Frame]) -> bool:
+        """False, and `overflowed`, if they do not all fit: then none was taken."""
+        size = sum(len(frame.encoded) for frame in ready)
+        # An empty queue takes anything: one stretch is bounded by the page it was read in.
+        if self._frames and (
+            self.bytes + size > self._bytes_max or len(self._frames) + len(ready) > self._frames_max
+        ):
+            self.overflowed = True
+        else:
+            self._frames.extend(ready)
+            self.bytes += size
+        self._filled.set()
+        return not self.overflowed
+
+    def interrupt(self) -> None:
+        """Wake the watcher although nothing came."""
+        self._filled.set()
+
+    async def filled(self) -> None:
+        """Wait until there is a frame, or the watcher was interrupted or left behind."""
+        await self._filled.wait()
+
+
+class Hub:
+    """One a process. Everything but `hint` belongs to the loop it runs on."""
+
+    def __init__(
+        self,
+        views: ReaderPool[ViewsReader],
+        cursors: CursorCodec,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        self._views = views
+        self._cursors = cursors
+        self._limits = limits
+        self._metrics = metrics
+        self._hinted = asyncio.Event()
+        self._live: set[LiveQueue] = set()
+        self._waiters: list[tuple[Position, int, asyncio.Future[None]]] = []
+        self._waiter_numbers = count()
+        self._cancelled = 0
+        self._ending: asyncio.Future[Ending] | None = None
+        self.generation = 0
+        self.point = Point(Place(BEFORE_FIRST), 0)
+
+    @property
+    def place(self) -> Place:
+        """How far the views are, as the hub has handed it out."""
+        return self.point.place
+
+    @property
+    def ending(self) -> "asyncio.Future[Ending]":
+        """Resolved when the watchers of this generation have to end."""
+        assert self._ending is not None
+        return self._ending
+
+    async def start(self) -> None:
+        """Stand at the views' checkpoint. Raises ViewsUnavailable."""
+        checkpoint = await self._views.run(lambda views: views.checkpoint())
+        self._ending = asyncio.get_running_loop().create_future()
+        self.generation = checkpoint.generation
+        self._move(end_of(checkpoint.mark))
+
+    async def run(self) -> None:
+        """Follow the views until cancelled."""
+        while True:
+            self._hinted.clear()
+            try:
+                await self._follow()
+            except errors.ViewsUnavailable:
+                _log.exception("the views cannot be followed, trying again")
+                await asyncio.sleep(self._limits.retry_s)
+                continue
+            try:
+                async with asyncio.timeout(self._limits.poll_s):
+                    await self._hinted.wait()
+            except TimeoutError:
+                pass
+
+    def hint(self) -> None:
+        """The views may have moved on. Call it on the loop."""
+        self._hinted.set()
+
+    async def reached(self, position: Position, timeout_s: float) -> None:
+        """Wait until the views have folded that event in. Raises ViewsBehind after the timeout."""
+        if self.place.position >= position:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (position, next(self._waiter_numbers), waiter))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except TimeoutError:
+            raise errors.ViewsBehind(
+                f"the views stand at position {self.place.position} and did not reach "
+                f"{position} in time: try again"
+            ) from None
+        finally:
+            if waiter.cancelled():
+                self._forget_cancelled()
+
+    def join(self, queue: LiveQueue) -> None:
+        """From now on `queue` gets what follows `place`."""
+        self._live.add(queue)
+
+    def leave(self, queue: LiveQueue) -> None:
+        """Idempotent."""
+        self._live.discard(queue)
+
+    def end_watchers(self, ending: Ending) -> None:
+        """Make every watcher send Closing. Idempotent."""
+        if not self.ending.done():
+            self.ending.set_result(ending)
+        for queue in self._live:
+            queue.interrupt()
+
+    async def _follow(self) -> None:
+        checkpoint = await self._views.run(lambda views: views.checkpoint())
+        if checkpoint.generation != self.generation:
+            self.end_watchers(Ending.VIEWS_REBUILT)
+            self._ending = asyncio.get_running_loop().create_future()
+            self.generation = checkpoint.generation
+            self._move(end_of(checkpoint.mark))
+            return
+        until = end_of(checkpoint.mark)
+        while self.place < until.place:
+            if not self._live:
+                self._move(until)
+                return
+            await self._hand_out_page(checkpoint)
+
+    async def _hand_out_page(self, checkpoint: Checkpoint) -> None:
+        limits, after = self._limits, self.place
+        page = await self._views.run(
+            lambda views: views.feed(
+                after,
+                checkpoint.mark,
+                _EVERYTHING,
+                limits.catch_up_rows_max,
+                limits.frame_bytes_max,
+            )
+        )
+        # No await from here on: steps 2 and 3 above.
+        self._hand_out(page.rows)
+        self._move(page.end)
+
+    def _hand_out(self, rows: Sequence[FeedRow]) -> None:
+        shared: list[Frame] | None = None
+        for queue in list(self._live):
+            if queue.wanted == _ALL_CHANGES:
+                if shared is None:
+                    shared = packed(rows, _ALL_CHANGES, self._cursors, self._limits)
+                ready = shared
+            else:
+                ready = packed(rows, queue.wanted, self._cursors, self._limits)
+            if ready and not queue.offer(ready):
+                self._live.discard(queue)
+                self._metrics.watchers_behind.inc()
+
+    def _forget_cancelled(self) -> None:
+        """Keep at most as many waiters that gave up as there are others."""
+        self._cancelled += 1
+        if 2 * self._cancelled > len(self._waiters):
+            self._waiters = [entry for entry in self._waiters if not entry[2].cancelled()]
+            heapq.heapify(self._waiters)
+            self._cancelled = 0
+
+    def _move(self, point: Point) -> None:
+        self.point = point
+        while self._waiters and self._waiters[0][0] <= point.place.position:
+            waiter = heapq.heappop(self._waiters)[2]
+            if waiter.cancelled():
+                self._cancelled -= 1
+            else:
+                waiter.set_result(None)
+
+
+def packed(
+    rows: Sequence[FeedRow], wanted: FeedFilter, cursors: CursorCodec, limits: Limits
+) -> list[Frame]:
+    """The wanted rows as few frames, in order; each frame's cursor is its last change's."""
+    ready: list[Frame] = []
+    collected: list[FeedRow] = []
+    size = 0
+
+    def close() -> None:
+        point = Point(collected[-1].place, collected[-1].receive_time_us)
+        encoded = frames.changes([row.change for row in collected], cursors.at(point))
+        ready.append(Frame(encoded, point))
+        collected.clear()
+
+    for row in rows:
+        if not wanted.matches(row):
+            continue
+        if collected and (
+            len(collected) >= limits.frame_changes_max
+            or size + len(row.change) > limits.frame_bytes_max
+        ):
+            close()
+            size = 0
+        collected.append(row)
+        size += len(row.change) + frames.CHANGE_OVERHEAD_BYTES
+    if collected:
+        close()
+    return ready

@@ -1,0 +1,104 @@
+"""An asynchronous client of one plugstatus server."""
+
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from service.client.failures import failed
+from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
+
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+_DEADLINE_S = 30.0
+
+ResponseT = TypeVar("ResponseT")
+
+
+class StatusClient:
+    """One channel to one server. Every call raises CallFailed when it fails.
+
+    Use it as an asynchronous context manager, on the loop that created it.
+    """
+
+    def __init__(self, target: str, *, token: str = "", ca_file: Path | None = None) -> None:
+        """Without `ca_file` the channel is plain; a token is only ever sent over TLS."""
+        self._metadata = (("authorization", f"Bearer {token}"),) if token and ca_file else ()
+        if ca_file is None:
+            self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        else:
+            credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())
+            self._channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+        self._status: Any = stubs.MessageStatusServiceStub(self._channel)
+        self._admin: Any = stubs.AdminServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End every call under way. Idempotent."""
+        await self._channel.close()
+
+    async def get(
+        self, message_id: str, *, instance: str = "", min_cursor: str = ""
+    ) -> pb.MessageStatus:
+        """The message's status; with `min_cursor` as it is once that callback is folded in."""
+        request = pb.GetMessageStatusRequest(
+            message_id=message_id, instance=instance, min_cursor=min_cursor
+        )
+        response: pb.GetMessageStatusResponse = await self._call(
+            self._status.GetMessageStatus(request, timeout=_DEADLINE_S, metadata=self._metadata)
+        )
+        return response.message
+
+    async def watch(
+        self, request: pb.WatchStatusesRequest
+    ) -> AsyncIterator[pb.WatchStatusesResponse]:
+        """The frames of one stream, until the server ends it."""
+        stream = self._status.WatchStatuses(request, metadata=self._metadata)
+        try:
+            async for response in stream:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise failed(error) from error
+        finally:
+            stream.cancel()
+
+    async def update_webhook(self, request: pb.UpdateWebhookRequest) -> pb.Webhook:
+        """Change the address PlugChat posts the instance's callbacks to."""
+        response: pb.UpdateWebhookResponse = await self._call(
+            self._admin.UpdateWebhook(request, timeout=_DEADLINE_S, metadata=self._metadata)
+        )
+        return response.webhook
+
+    async def get_webhook(self, instance: str) -> pb.Webhook:
+        """The instance's last attempt to change it, and the address in force."""
+        response: pb.GetWebhookResponse = await self._call(
+            self._admin.GetWebhook(
+                pb.GetWebhookRequest(instance=instance),
+                timeout=_DEADLINE_S,
+                metadata=self._metadata,
+            )
+        )
+        return response.webhook
+
+    async def _call(self, call: Awaitable[ResponseT]) -> ResponseT:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise failed(error) from error

@@ -1,0 +1,202 @@
+"""From a run of events to what they change in the views.
+
+1. Decode the events, in order, until enough reports are together.
+2. Load the state of every message and recipient they name.
+3. Fold the reports in log order, and encode each change as watchers will get it.
+4. Hand back all of it as one batch: the store writes it with the checkpoint.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from service.domain import webhook
+from service.domain.events import Event, EventKind, Mark, QuarantineReason
+from service.domain.message import Message, Recipient, Report, fold
+from service.domain.webhook import WebhookUpdate
+from service.plugchat.decode import Reading, decode
+from service.views.store import (
+    Checkpoint,
+    FeedEntry,
+    FeedRow,
+    MessageKey,
+    QuarantineRow,
+    RecipientKey,
+    ViewsBatch,
+    ViewsWriter,
+)
+from service.wire import encode
+from service.wire.cursor import CursorCodec
+
+_NOTHING = Reading()
+_attempts = msgspec.json.Decoder(webhook.Attempt)
+_outcomes = msgspec.json.Decoder(webhook.Outcome)
+
+
+def fold_events(
+    events: Sequence[Event],
+    since: Checkpoint,
+    views: ViewsWriter,
+    cursors: CursorCodec,
+    reports_max: int,
+) -> ViewsBatch:
+    """Fold at least one event, and no more than make `reports_max` reports together.
+
+    `events` follow `since` without a gap. Raises ViewsUnavailable if the views cannot be read.
+    """
+    readings = _decoded(events, reports_max)
+    batch = _Batch(views, cursors, [report for reading in readings for report in reading.reports])
+    for event, reading in zip(events, readings, strict=False):
+        batch.add(event, reading)
+    last = events[len(readings) - 1]
+    return batch.finished(since, Mark(last.position, last.receive_time_us))
+
+
+def quarantined(event: Event, since: Checkpoint) -> ViewsBatch:
+    """A batch that steps over an event which could not be folded."""
+    row = QuarantineRow(
+        event.position, event.instance, QuarantineReason.UNREADABLE, event.receive_time_us
+    )
+    return ViewsBatch(
+        since=since,
+        until=Mark(event.position, event.receive_time_us),
+        messages=(),
+        recipients=(),
+        feed=(),
+        quarantine=(row,),
+        webhooks=(),
+    )
+
+
+def _decoded(events: Sequence[Event], reports_max: int) -> list[Reading]:
+    readings: list[Reading] = []
+    reports = 0
+    for event in events:
+        reading = decode(event) if event.kind is EventKind.CALLBACK else _NOTHING
+        reports += len(reading.reports)
+        if readings and reports > reports_max:
+            break
+        readings.append(reading)
+    return readings
+
+
+class _Batch:
+    """The state the batch's events meet, and what they make of it."""
+
+    def __init__(self, views: ViewsWriter, cursors: CursorCodec, reports: Sequence[Report]) -> None:
+        self._cursors = cursors
+        self._messages: dict[MessageKey, Message] = views.messages(
+            {MessageKey(report.instance, report.message_id) for report in reports}
+        )
+        self._recipients: dict[RecipientKey, Recipient] = views.recipients(
+            {_recipient_key(report) for report in reports if report.participant}
+        )
+        self._webhooks = _Webhooks(views)
+        self._touched_messages: dict[MessageKey, Message] = {}
+        self._touched_recipients: dict[RecipientKey, Recipient] = {}
+        self._feed: list[FeedEntry] = []
+        self._quarantine: list[QuarantineRow] = []
+
+    def add(self, event: Event, reading: Reading) -> None:
+        match event.kind:
+            case EventKind.CALLBACK:
+                self._webhooks.callback(event)
+                for report in reading.reports:
+                    self._fold(report)
+                if reading.quarantined is not None:
+                    self._keep_apart(event, reading.quarantined)
+            case EventKind.WEBHOOK_ATTEMPT | EventKind.WEBHOOK_OUTCOME:
+                try:
+                    self._webhooks.own(event)
+                except msgspec.DecodeError:
+                    self._keep_apart(event, QuarantineReason.UNREADABLE)
+            case EventKind.TOMBSTONE:
+                pass
+
+    def finished(self, since: Checkpoint, until: Mark) -> ViewsBatch:
+        return ViewsBatch(
+            since=since,
+            until=until,
+            messages=self._touched_messages.values(),
+            recipients=[
+                (MessageKey(key.instance, key.message_id), recipient)
+                for key, recipient in self._touched_recipients.items()
+            ],
+            feed=self._feed,
+            quarantine=self._quarantine,
+            webhooks=self._webhooks.touched.values(),
+        )
+
+    def _fold(self, report: Report) -> None:
+        key = MessageKey(report.instance, report.message_id)
+        recipient_key = _recipient_key(report)
+        folded = fold(self._messages.get(key), self._recipients.get(recipient_key), report)
+        message = folded.message
+        self._messages[key] = self._touched_messages[key] = message
+        if folded.recipient is not None:
+            self._recipients[recipient_key] = folded.recipient
+            self._touched_recipients[recipient_key] = folded.recipient
+        row = FeedRow(
+            place=report.place,
+            receive_time_us=report.receive_time_us,
+            instance=message.instance,
+            message_id=message.message_id,
+            phone=message.phone,
+            status=message.status,
+            changed=folded.changed,
+            change=encode.status_change(folded, report, self._cursors).SerializeToString(),
+        )
+        details = encode.status_report(folded, report, self._cursors).SerializeToString()
+        self._feed.append(FeedEntry(row, details))
+
+    def _keep_apart(self, event: Event, reason: QuarantineReason) -> None:
+        self._quarantine.append(
+            QuarantineRow(event.position, event.instance, reason, event.receive_time_us)
+        )
+
+
+class _Webhooks:
+    """The webhook updates the batch's events begin, conclude or confirm."""
+
+    def __init__(self, views: ViewsWriter) -> None:
+        self._views = views
+        self._last: dict[str, WebhookUpdate | None] = {}
+        self.touched: dict[str, WebhookUpdate] = {}
+
+    def callback(self, event: Event) -> None:
+        """A callback of the instance confirms an address accepted before it."""
+        last = self._last_of(event.instance)
+        if last is not None and last.state is webhook.WebhookState.ACCEPTED:
+            self._put(webhook.confirmed(last))
+
+    def own(self, event: Event) -> None:
+        """Raises msgspec.DecodeError if the content is not what its kind says."""
+        if event.kind is EventKind.WEBHOOK_ATTEMPT:
+            attempt = _attempts.decode(event.content)
+            last = self._last_of(event.instance)
+            in_force = last.url_in_force if last else ""
+            self._put(
+                webhook.attempted(
+                    attempt, event.instance, event.position, event.receive_time_us, in_force
+                )
+            )
+            return
+        outcome = _outcomes.decode(event.content)
+        update = self.touched.get(outcome.update_id) or self._views.webhook(outcome.update_id)
+        if update is not None:
+            self._put(webhook.concluded(update, outcome, event.receive_time_us))
+
+    def _last_of(self, instance: str) -> WebhookUpdate | None:
+        if instance not in self._last:
+            self._last[instance] = self._views.last_webhook(instance)
+        return self._last[instance]
+
+    def _put(self, update: WebhookUpdate) -> None:
+        self.touched[update.update_id] = update
+        last = self._last_of(update.instance)
+        if last is None or last.attempt_position <= update.attempt_position:
+            self._last[update.instance] = update
+
+
+def _recipient_key(report: Report) -> RecipientKey:
+    return RecipientKey(report.instance, report.message_id, report.participant)
