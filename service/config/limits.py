@@ -1,0 +1,87 @@
+"""Every limit the service has, with its unit in its name."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Every bound that is not a setting of its own. Bytes, seconds, counts: the name says which."""
+
+    body_bytes_max: int = 1024 * 1024
+    """A callback's body, before and after inflation."""
+    body_depth_max: int = 1_000
+    head_bytes_max: int = 32 * 1024
+    request_s: float = 10.0
+    """From the first byte of a request to its last."""
+    drain_body_s: float = 2.0
+    """How long a drain waits for bodies that are still arriving."""
+    drain_s: float = 8.0
+    """From SIGTERM until everything that still runs is cut off."""
+    http_connections_max: int = 4_096
+    idle_connection_s: float = 75.0
+    """A kept-alive connection without a request; above the 60 s that proxies commonly keep one."""
+    pipelined_requests_max: int = 16
+    """Requests a connection may send ahead of the answers; what follows is not read."""
+    bodies_bytes_max: int = 256 * 1024 * 1024
+    """Unfinished bodies of all connections together; beyond it callbacks get 503."""
+    linger_s: float = 2.0
+    linger_bytes_max: int = 16 * 1024 * 1024
+    """What is still read, unseen, behind an early answer: closing at once would reset it."""
+    drain_answers_s: float = 6.0
+    """How long a drain waits for callbacks that wait for their transaction."""
+    append_s: float = 30.0
+    """How long a callback waits for its transaction."""
+    batch_events_max: int = 4_096
+    """Events a transaction of the log."""
+    batch_bytes_max: int = 16 * 1024 * 1024
+    waiting_events_max: int = 65_536
+    """Events that wait for a transaction; beyond it callbacks get 503."""
+    waiting_bytes_max: int = 256 * 1024 * 1024
+    fold_events_max: int = 2_000
+    """Events a transaction of the views."""
+    fold_bytes_max: int = 8 * 1024 * 1024
+    fold_reports_max: int = 5_000
+    """Reports a transaction of the views; a single callback may make more."""
+    poll_s: float = 1.0
+    """How long a notification may be missed before polling finds the change."""
+    retry_s: float = 1.0
+    """Pause before a store that failed is tried again."""
+    readers_max: int = 4
+    """Reading connections a store."""
+    unary_calls_max: int = 1_000
+    """Unary calls under way at once."""
+    min_cursor_wait_s: float = 30.0
+    batch_get_ids_max: int = 500
+    filter_values_max: int = 1_000
+    """Message ids, phones, instances or statuses in one filter."""
+    frame_changes_max: int = 500
+    frame_bytes_max: int = 512 * 1024
+    """Changes in one watch frame; a change is a few hundred bytes, and at most about 10 kB."""
+    catch_up_rows_max: int = 2_000
+    """Feed rows one page of catching up looks at."""
+    watcher_queue_bytes_max: int = 2 * 1024 * 1024
+    """Encoded changes queued for a live watcher before it falls behind."""
+    watcher_queue_frames_max: int = 1_000
+    progress_interval_s: float = 15.0
+    progress_interval_min_s: float = 1.0
+    progress_interval_max_s: float = 600.0
+    url_characters_max: int = 2_048
+    provider_attempts_max: int = 3
+    provider_attempt_s: float = 7.0
+    provider_total_s: float = 24.0
+    """All attempts of one webhook update together."""
+    provider_backoff_s: float = 0.5
+    """Pause before the second attempt; doubled before each further one."""
+    provider_response_bytes_max: int = 64 * 1024
+    webhook_update_s: float = 24.5
+    """From a webhook update's call to its answer, waiting for its turn included."""
+    webhook_updates_max: int = 100
+    """Webhook updates under way or waiting for their turn, whether or not a caller still waits."""
+    outcome_record_s: float = 0.5
+    """Kept of `webhook_update_s` for recording the outcome."""
+    outcome_appends_max: int = 5
+    """Tries to record the outcome of a webhook update, `retry_s` apart."""
+    watched_file_bytes_max: int = 1024 * 1024
+    """A file of tokens, credentials or certificates."""
+    recursion_max: int = 6_000
+    """Python's recursion limit: the parsers take one level for each of `body_depth_max`."""

@@ -1,0 +1,196 @@
+"""From texts to a checked configuration."""
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from service.config.settings import PREFIX, SETTINGS, Setting
+from service.config.values import Bind, Config, Secret
+from service.errors import ConfigInvalid
+
+ROLES = frozenset({"ingress", "projector", "api"})
+_INSTANCE = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]+")
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
+_DEFAULT_OPS_BIND = Bind("127.0.0.1", 9090)
+
+
+def is_instance(text: str) -> bool:
+    """1 to 128 of A-Z a-z 0-9 . _ -, but neither `.` nor `..`."""
+    return _INSTANCE.fullmatch(text) is not None
+
+
+def load(values: Mapping[str, str], *, insecure: bool = False) -> Config:
+    """The configuration from values by setting name, without prefix; missing ones have defaults.
+
+    Raises ConfigInvalid, which names the variable, its fault and the fix, and never a secret.
+    """
+    text = {setting.name: _given(setting, values) for setting in SETTINGS}
+    http_bind = parse_bind("HTTP_BIND", text["HTTP_BIND"])
+    grpc_bind = parse_bind("GRPC_BIND", text["GRPC_BIND"])
+    data_dir = Path(text["DATA_DIR"]).absolute()
+    default_ops = http_bind if http_bind.is_loopback else _DEFAULT_OPS_BIND
+    config = Config(
+        data_dir=data_dir,
+        events_url=text["EVENTS_URL"] or f"sqlite:///{data_dir / 'events.db'}",
+        views_url=text["VIEWS_URL"] or f"sqlite:///{data_dir / 'views.db'}",
+        http_bind=http_bind,
+        grpc_bind=grpc_bind,
+        ops_bind=parse_bind("OPS_BIND", text["OPS_BIND"]) if text["OPS_BIND"] else default_ops,
+        roles=_roles(text["ROLES"]),
+        instances=_listed("INSTANCES", text["INSTANCES"], is_instance, "an instance name"),
+        webhook_token=Secret(text["WEBHOOK_TOKEN"]),
+        webhook_token_file=_file("WEBHOOK_TOKEN_FILE", text["WEBHOOK_TOKEN_FILE"]),
+        ignored_types=frozenset(_split(text["IGNORED_TYPES"])),
+        watchers_max=int(_number("WATCHERS_MAX", text["WATCHERS_MAX"], whole=True)),
+        watcher_stall_s=_number("WATCHER_STALL_S", text["WATCHER_STALL_S"]),
+        plugchat_url=_https_url("PLUGCHAT_URL", text["PLUGCHAT_URL"]),
+        plugchat_webhook_path=_path("PLUGCHAT_WEBHOOK_PATH", text["PLUGCHAT_WEBHOOK_PATH"]),
+        plugchat_credentials_file=_file(
+            "PLUGCHAT_CREDENTIALS_FILE", text["PLUGCHAT_CREDENTIALS_FILE"]
+        ),
+        plugchat_instance=text["PLUGCHAT_INSTANCE"],
+        plugchat_authorization=Secret(text["PLUGCHAT_AUTHORIZATION"]),
+        plugchat_ca_file=_file("PLUGCHAT_CA_FILE", text["PLUGCHAT_CA_FILE"]),
+        webhook_hosts=_listed(
+            "WEBHOOK_HOSTS",
+            text["WEBHOOK_HOSTS"].lower(),
+            lambda host: _HOST.fullmatch(host) is not None,
+            "a host name",
+        ),
+    )
+    _check_together(config, insecure=insecure)
+    return config
+
+
+def parse_tokens(variable: str, text: str) -> frozenset[str]:
+    """Webhook tokens, by comma or by line. Raises ConfigInvalid without showing any."""
+    tokens = frozenset(_split(text.replace("\n", ",")))
+    if not all(_TOKEN.fullmatch(token) for token in tokens):
+        raise ConfigInvalid(
+            PREFIX + variable,
+            "a token has characters beside A-Z a-z 0-9 . _ ~ -: make another one",
+        )
+    return tokens
+
+
+def parse_bind(name: str, text: str) -> Bind:
+    """`host:port` or `[v6]:port`; the host is an IP address or localhost."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        if host != "localhost":
+            ip_address(host)
+        number = int(port) if port.isascii() and port.isdigit() else -1
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 65_535:
+        raise ConfigInvalid(
+            PREFIX + name, f"{text!r} is not an address: write it as 127.0.0.1:8080"
+        )
+    return Bind(host, number)
+
+
+def _given(setting: Setting, values: Mapping[str, str]) -> str:
+    given = values.get(setting.name)
+    if given is not None and not setting.offered:
+        raise ConfigInvalid(setting.variable, "is not offered by this version: leave it unset")
+    if given is None or (given == "" and not setting.empty_is_a_value):
+        return setting.default
+    return given
+
+
+def _check_together(config: Config, *, insecure: bool) -> None:
+    if config.roles != ROLES:
+        raise ConfigInvalid(
+            PREFIX + "ROLES", "on SQLite one process has all three roles: leave it unset"
+        )
+    parse_tokens("WEBHOOK_TOKEN", config.webhook_token.reveal())
+    if bool(config.plugchat_instance) != bool(config.plugchat_authorization):
+        raise ConfigInvalid(
+            PREFIX + "PLUGCHAT_INSTANCE", "needs PLUGSTATUS_PLUGCHAT_AUTHORIZATION, and vice versa"
+        )
+    if config.plugchat_instance and not is_instance(config.plugchat_instance):
+        raise ConfigInvalid(
+            PREFIX + "PLUGCHAT_INSTANCE", "is no instance name: 1 to 128 of A-Z a-z 0-9 . _ -"
+        )
+    authorization = config.plugchat_authorization.reveal()
+    if not authorization.isascii() or not authorization.isprintable():
+        raise ConfigInvalid(
+            PREFIX + "PLUGCHAT_AUTHORIZATION", "must be printable ASCII: copy it again"
+        )
+    if insecure:
+        return
+    if not config.http_bind.is_loopback and not (config.webhook_token or config.webhook_token_file):
+        raise ConfigInvalid(
+            PREFIX + "HTTP_BIND",
+            "is not loopback, and anybody could post: set PLUGSTATUS_WEBHOOK_TOKEN, or accept it "
+            "with --insecure",
+        )
+    if not config.grpc_bind.is_loopback:
+        raise ConfigInvalid(
+            PREFIX + "GRPC_BIND",
+            "is not loopback, and anybody could call: this version has neither API tokens nor "
+            "TLS, so listen on 127.0.0.1, or accept it with --insecure",
+        )
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _listed(name: str, text: str, valid: Callable[[str], bool], what: str) -> frozenset[str] | None:
+    parts = _split(text)
+    for part in parts:
+        if not valid(part):
+            raise ConfigInvalid(PREFIX + name, f"{part!r} is not {what}: separate them by commas")
+    return frozenset(parts) or None
+
+
+def _roles(text: str) -> frozenset[str]:
+    roles = frozenset(_split(text))
+    if not roles or not roles <= ROLES:
+        raise ConfigInvalid(PREFIX + "ROLES", f"choose from {', '.join(sorted(ROLES))}")
+    return roles
+
+
+def _number(name: str, text: str, *, whole: bool = False) -> float:
+    try:
+        number = float(int(text)) if whole else float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e9:
+        kind = "a whole number" if whole else "a number"
+        raise ConfigInvalid(PREFIX + name, f"{text!r} is not {kind} above 0")
+    return number
+
+
+def _file(name: str, text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text).absolute()
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ConfigInvalid(PREFIX + name, f"{path} cannot be read: {error.strerror}") from None
+    return path
+
+
+def _https_url(name: str, text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme == "https" and parts.hostname and not parts.username
+        usable = usable and not parts.query and not parts.fragment and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigInvalid(PREFIX + name, "must be an https:// address without user or query")
+    return text.rstrip("/")
+
+
+def _path(name: str, text: str) -> str:
+    if not re.fullmatch(r"/[!-~]*", text) or "?" in text or "#" in text:
+        raise ConfigInvalid(PREFIX + name, "must be a path that begins with /, without a query")
+    return text
