@@ -143,7 +143,10 @@ class WatcherStalled(RetryLater):
 
 
 class ProviderError(PlugstatusError):
-    """PlugChat did not take the webhook. `status_code` is 0 when no answer was heard."""
+    """PlugChat did not take the webhook.
+
+    `status_code` is 0 when no answer was heard, and when one heard before is raised again.
+    """
 
     def __init__(self, message: str, status_code: int = 0) -> None:
         self.status_code = status_code

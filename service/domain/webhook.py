@@ -21,6 +21,8 @@ from service.domain.events import Position
 class WebhookState(IntEnum):
     """The numbers are stored and are those of the proto."""
 
+    UNSPECIFIED = 0
+    """Only checked, not attempted. Never stored."""
     PENDING = 1
     ACCEPTED = 2
     REJECTED = 3

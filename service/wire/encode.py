@@ -82,12 +82,13 @@ def status_report(folded: Folded, report: Report, cursors: CursorCodec) -> pb.St
 
 
 def webhook(update: WebhookUpdate) -> pb.Webhook:
+    """The update; without a time if it was only checked."""
     return pb.Webhook(
         instance=update.instance,
         url=update.url,
         url_sha256=update.url_sha256,
         state=cast("pb.WebhookState.ValueType", int(update.state)),
-        update_time=timestamp(update.update_time_us),
+        update_time=timestamp(update.update_time_us) if update.update_time_us else None,
         updated_by=update.updated_by,
         last_error=update.error,
         url_in_force=update.url_in_force,
