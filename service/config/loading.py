@@ -14,6 +14,8 @@ ROLES = frozenset({"ingress", "projector", "api"})
 _INSTANCE = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]+")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
+_NOT_IN_A_BASE_URL = re.compile(r"[^!-~]|[?#]")
+_SQLITE_URL = re.compile(r"sqlite(\+\w+)?:")
 _DEFAULT_OPS_BIND = Bind("127.0.0.1", 9090)
 
 
@@ -34,8 +36,8 @@ def load(values: Mapping[str, str], *, insecure: bool = False) -> Config:
     default_ops = http_bind if http_bind.is_loopback else _DEFAULT_OPS_BIND
     config = Config(
         data_dir=data_dir,
-        events_url=text["EVENTS_URL"] or f"sqlite:///{data_dir / 'events.db'}",
-        views_url=text["VIEWS_URL"] or f"sqlite:///{data_dir / 'views.db'}",
+        events_url=_database_url("EVENTS_URL", text["EVENTS_URL"], data_dir / "events.db"),
+        views_url=_database_url("VIEWS_URL", text["VIEWS_URL"], data_dir / "views.db"),
         http_bind=http_bind,
         grpc_bind=grpc_bind,
         ops_bind=parse_bind("OPS_BIND", text["OPS_BIND"]) if text["OPS_BIND"] else default_ops,
@@ -95,7 +97,7 @@ def parse_bind(name: str, text: str) -> Bind:
 
 def _given(setting: Setting, values: Mapping[str, str]) -> str:
     given = values.get(setting.name)
-    if given is not None and not setting.offered:
+    if given and not setting.offered:
         raise ConfigInvalid(setting.variable, "is not offered by this version: leave it unset")
     if given is None or (given == "" and not setting.empty_is_a_value):
         return setting.default
@@ -143,6 +145,8 @@ def _split(text: str) -> list[str]:
 
 def _listed(name: str, text: str, valid: Callable[[str], bool], what: str) -> frozenset[str] | None:
     parts = _split(text)
+    if text and not parts:
+        raise ConfigInvalid(PREFIX + name, f"{text!r} names nothing: leave it unset for any")
     for part in parts:
         if not valid(part):
             raise ConfigInvalid(PREFIX + name, f"{part!r} is not {what}: separate them by commas")
@@ -159,7 +163,7 @@ def _roles(text: str) -> frozenset[str]:
 def _number(name: str, text: str, *, whole: bool = False) -> float:
     try:
         number = float(int(text)) if whole else float(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         number = 0.0
     if not 0 < number < 1e9:
         kind = "a whole number" if whole else "a number"
@@ -178,11 +182,21 @@ def _file(name: str, text: str) -> Path | None:
     return path
 
 
+def _database_url(name: str, text: str, default: Path) -> str:
+    # Other databases' URLs hold passwords, which must not get as far as a Config.
+    if text and not _SQLITE_URL.match(text):
+        raise ConfigInvalid(
+            PREFIX + name,
+            "only sqlite:/// is offered by this version: leave it unset, or name a file",
+        )
+    return text or f"sqlite:///{default}"
+
+
 def _https_url(name: str, text: str) -> str:
     try:
         parts = urlsplit(text)
-        usable = parts.scheme == "https" and parts.hostname and not parts.username
-        usable = usable and not parts.query and not parts.fragment and parts.port != 0
+        usable = parts.scheme == "https" and parts.hostname and "@" not in parts.netloc
+        usable = usable and not _NOT_IN_A_BASE_URL.search(text) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:

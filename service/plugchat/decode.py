@@ -106,7 +106,7 @@ def _reports(
         return Reading(quarantined=QuarantineReason.TOO_MANY_IDS)
     happened_us = occur_time_us(fields["momment"], event.receive_time_us)
     error = fields["error"]
-    phone = _text(fields["phone"])
+    phone = _spelt(fields["phone"])
     # Everything but the id is the same for all of them, so it is read once.
     first = Report(
         place=Place(event.position, 0),
@@ -115,7 +115,7 @@ def _reports(
         status=status,
         provider_status=bounded(word, SHORT_TEXT_BYTES_MAX),
         participant=_participant(fields),
-        phone=phone,
+        phone=bounded(phone, SHORT_TEXT_BYTES_MAX),
         group=fields["is_group"] is True or phone.endswith("-group"),
         occur_time_us=event.receive_time_us if happened_us is None else happened_us,
         occur_time_estimated=happened_us is None,
@@ -154,7 +154,8 @@ def _message_id(value: Value) -> str | None:
 
 def _participant(fields: Fields) -> str:
     for name in ("participant", "participant_lid", "participant_phone"):
-        participant = _text(fields[name]).removesuffix("@lid")
+        # The suffix goes before the text is cut, or else half of it could stay.
+        participant = bounded(_spelt(fields[name]).removesuffix("@lid"), SHORT_TEXT_BYTES_MAX)
         if participant:
             return participant
     return ""
@@ -183,9 +184,12 @@ def _reason(error: Value) -> str:
 
 def _text(value: Value, bytes_max: int = SHORT_TEXT_BYTES_MAX) -> str:
     """A string or a number's digits, fit for a store; empty for anything else."""
-    if isinstance(value, str) and not isinstance(value, Object):
-        return bounded(value, bytes_max)
-    return ""
+    return bounded(_spelt(value), bytes_max)
+
+
+def _spelt(value: Value) -> str:
+    """The same, whole and as sent."""
+    return str(value) if isinstance(value, str) and not isinstance(value, Object) else ""
 
 
 def bounded(text: str, bytes_max: int) -> str:

@@ -45,7 +45,12 @@ def _integral(text: str) -> int | None:
         value = Decimal(text) if text.isascii() and "_" not in text else Decimal("NaN")
     except InvalidOperation:
         return None
-    # The bound comes first: making an int of 1e999999999 would take all memory there is.
-    if not value.is_finite() or abs(value) >= 10**_DIGITS_MAX or value != value.to_integral_value():
+    # The bound comes first: making an int of 1e999999999 would take all memory there is, and
+    # arithmetic with it overflows Decimal's context.
+    if (
+        not value.is_finite()
+        or value.adjusted() >= _DIGITS_MAX
+        or value != value.to_integral_value()
+    ):
         return None
     return int(value)

@@ -27,7 +27,9 @@ words of failure were only ever seen in consumers' code."""
 
 def normalized(word: str) -> str:
     """A word or a type as it is matched: without blanks around it, in upper case."""
-    return word.strip().upper() if word.isascii() else word
+    stripped = word.strip()
+    # Beyond ASCII other letters have the same capitals: a long s would become an S.
+    return stripped.upper() if stripped.isascii() else stripped
 
 
 def status_of(word: str) -> Status:
