@@ -1,0 +1,37 @@
+"""What every test runs with."""
+
+import sys
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from service.clock import Clock
+from service.config import Limits
+from tests.clock import FakeClock
+
+# Random on every run. A failure prints its seed (`--hypothesis-seed` replays the run) and a
+# `@reproduce_failure` line (replays the one example); nothing depends on a database of examples.
+settings.register_profile(
+    "plugstatus",
+    deadline=None,
+    print_blob=True,
+    derandomize=False,
+    database=None,
+    # Machines that share their processors are slow at times; that is no defect of a strategy.
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("plugstatus")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _recursion_limit() -> None:
+    """The limit the service sets at start, which deep bodies need."""
+    sys.setrecursionlimit(Limits().recursion_max)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still."""
+    stopped = FakeClock()
+    _: Clock = stopped
+    return stopped
