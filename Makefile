@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --group build
 
-.PHONY: help run test check format gen proto-image lock bench torture clean
+.PHONY: help run test check format gen proto-image lock clean
 .DEFAULT_GOAL := help
 
 help: ## one line a target

@@ -72,6 +72,15 @@ class Metrics:
             buckets=_LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self.http_connections = Gauge(
+            "plugstatus_http_connections", "Open HTTP connections.", registry=registry
+        )
+        self.http_cut_off = Counter(
+            "plugstatus_http_cut_off_total",
+            "Requests the server itself answered before a route could, by status code.",
+            ["code"],
+            registry=registry,
+        )
         self.log_position = Gauge(
             "plugstatus_log_position", "Last position this process recorded.", registry=registry
         )

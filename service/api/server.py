@@ -111,7 +111,7 @@ class GrpcServer:
         method: MethodDescriptor,
         unary: Mapping[str, UnaryHandler],
         streams: Mapping[str, StreamHandler],
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
         parse = GetMessageClass(method.input_type).FromString
         kind = "server_stream" if method.server_streaming else "unary"
         rpc = Rpc(service.full_name, method.name, kind)

@@ -3,6 +3,7 @@
 import msgspec
 
 from service import errors
+from service.api.calls import Call
 from service.api.cursors import Cursors
 from service.api.fields import Fields
 from service.api.hub import Hub
@@ -39,7 +40,7 @@ class MessageStatuses:
         self._limits = limits
 
     async def get(
-        self, request: pb.GetMessageStatusRequest, time_left_s: float
+        self, request: pb.GetMessageStatusRequest, call: Call
     ) -> pb.GetMessageStatusResponse:
         """The message as it is now, or as it is once the views have reached `min_cursor`.
 
@@ -51,7 +52,7 @@ class MessageStatuses:
         fields.done()
         if request.min_cursor:
             point = await self._cursors.resolve(request.min_cursor)
-            wait_s = min(time_left_s, self._limits.min_cursor_wait_s)
+            wait_s = min(call.time_left_s, self._limits.min_cursor_wait_s)
             await self._hub.reached(point.place.position, wait_s)
         lookup = await self._views.run(
             lambda views: _look_up(views, request.instance, request.message_id)
@@ -63,7 +64,7 @@ class MessageStatuses:
         )
 
     async def batch_get(
-        self, request: pb.BatchGetMessageStatusesRequest
+        self, request: pb.BatchGetMessageStatusesRequest, _call: Call
     ) -> pb.BatchGetMessageStatusesResponse:
         """Each id once, in the order asked; what is missing or ambiguous is named."""
         fields = Fields()

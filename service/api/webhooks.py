@@ -262,10 +262,14 @@ class WebhookUpdates:
             )
             heard = await self._ask(wanted, authorization)
             outcome = heard.outcome(attempt.update_id)
-            concluded_us = await self._record_outcome(wanted.instance, outcome)
+            concluded_at, concluded_us = await self._record_outcome(wanted.instance, outcome)
         finally:
             self._under_way.discard(attempt.update_id)
         self._tell(wanted.instance, outcome)
+        # So that a GetWebhook right after the answer shows it; nothing depends on it.
+        with suppress(errors.ViewsBehind, errors.ShuttingDown):
+            async with self._interruptible(None):
+                await self._views_reached(concluded_at, self._limits.outcome_shown_s)
         if heard.fault is not None:
             raise heard.fault
         # Accepted, so the address in force is this one, whatever it was before.
@@ -286,15 +290,15 @@ class WebhookUpdates:
             return outcomes.heard(error)
         return outcomes.ACCEPTED
 
-    async def _record_outcome(self, instance: str, outcome: Outcome) -> int:
-        """The recorded time. Raises LogUnavailable after `outcome_appends_max` tries."""
+    async def _record_outcome(self, instance: str, outcome: Outcome) -> tuple[Position, int]:
+        """Where and when it was recorded. Raises LogUnavailable after `outcome_appends_max` tries."""
         for attempt in range(self._limits.outcome_appends_max):
             if attempt:
                 with suppress(errors.ShuttingDown):
                     async with self._interruptible(None):
                         await self._sleep(self._limits.retry_s)
             with suppress(errors.LogUnavailable):
-                return (await self._append(instance, EventKind.WEBHOOK_OUTCOME, outcome))[1]
+                return await self._append(instance, EventKind.WEBHOOK_OUTCOME, outcome)
         raise errors.LogUnavailable(
             "the outcome of the update cannot be recorded: run it again once the log is back"
         )

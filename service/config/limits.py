@@ -15,8 +15,10 @@ class Limits:
     """From the first byte of a request to its last."""
     drain_body_s: float = 2.0
     """How long a drain waits for bodies that are still arriving."""
-    drain_s: float = 8.0
-    """From SIGTERM until everything that still runs is cut off."""
+    drain_calls_s: float = 1.5
+    """How long a drain waits for unary calls under way."""
+    drain_s: float = 9.5
+    """From SIGTERM until the process ends, whatever still runs: nothing acknowledged is lost."""
     http_connections_max: int = 4_096
     idle_connection_s: float = 75.0
     """A kept-alive connection without a request; above the 60 s that proxies commonly keep one."""
@@ -29,6 +31,10 @@ class Limits:
     """What is still read, unseen, behind an early answer: closing at once would reset it."""
     drain_answers_s: float = 6.0
     """How long a drain waits for callbacks that wait for their transaction."""
+    ready_s: float = 2.0
+    """How long a store may take to answer /readyz."""
+    append_failing_s: float = 10.0
+    """How long a failed transaction makes this process not ready: then the next one decides."""
     append_s: float = 30.0
     """How long a callback waits for its transaction."""
     batch_events_max: int = 4_096
@@ -79,6 +85,8 @@ class Limits:
     """Webhook updates under way or waiting for their turn, whether or not a caller still waits."""
     outcome_record_s: float = 0.5
     """Kept of `webhook_update_s` for recording the outcome."""
+    outcome_shown_s: float = 0.5
+    """How long the answer waits for the views to show a recorded outcome."""
     outcome_appends_max: int = 5
     """Tries to record the outcome of a webhook update, `retry_s` apart."""
     watched_file_bytes_max: int = 1024 * 1024

@@ -60,6 +60,7 @@ class GroupCommit:
         batch_bytes_max: int,
         waiting_events_max: int,
         waiting_bytes_max: int,
+        failing_s: float = 10.0,
     ) -> None:
         """`on_commit` is called after every commit, on the writer's thread: keep it short."""
         self._open_writer = open_writer
@@ -68,6 +69,8 @@ class GroupCommit:
         self._batch_bytes_max = batch_bytes_max
         self._waiting_events_max = waiting_events_max
         self._waiting_bytes_max = waiting_bytes_max
+        self._failing_s = failing_s
+        self._failing_until_s = 0.0
         self._collected: deque[_Batch] = deque()
         self._waiting_events = 0
         self._waiting_bytes = 0
@@ -76,6 +79,11 @@ class GroupCommit:
         self._handed_over: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def failing(self) -> bool:
+        """The last transaction failed, and not long ago."""
+        return self._loop.time() < self._failing_until_s
 
     def start(self) -> None:
         """Open the writer and begin. Raises StoreUnusable or LogUnavailable if that fails."""
@@ -145,6 +153,7 @@ class GroupCommit:
         self._waiting_events -= len(batch.events)
         self._waiting_bytes -= batch.contents_bytes
         self._hand_over()
+        self._failing_until_s = self._loop.time() + self._failing_s if failure else 0.0
         position = first
         for waiter in batch.waiters:
             if not waiter.done():

@@ -51,6 +51,10 @@ class Credentials:
             raise errors.CredentialsMissing(instance)
         return found
 
+    def instances(self) -> frozenset[str]:
+        """Those that have an authorization."""
+        return frozenset({*self._pair, *(self._file.value() if self._file else ())})
+
     def reload(self) -> bool:
         """Read the file now. False, and a logged error, if the last good one has to stay."""
         return self._file is None or self._file.reload()
@@ -76,10 +80,11 @@ def _tables(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         # Its message may quote the text, so only the place is taken from it.
-        place = _PLACE.search(str(error))
+        found = _PLACE.search(str(error))
+        place = found.group() if found else "at its end"
     except RecursionError:
-        place = None
-    raise _invalid(f"is not TOML {place.group() if place else 'at its end'}")
+        place = "because it nests too deeply"
+    raise _invalid(f'is not TOML {place}: write [instance.NAME], and below it authorization = "…"')
 
 
 def _authorization(name: str, table: object) -> Secret:

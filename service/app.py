@@ -1,0 +1,315 @@
+"""The composition root: builds every part, starts them in order, drains them in reverse.
+
+    lock ─ schemas ─ log ─ projector ─ hub ─ API ─ HTTP           start
+    HTTP and watchers ─ API ─ projector and hub ─ log ─ lock      drain
+
+Nothing else in the service knows how the parts are put together, and no part builds another.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from service import __version__, errors
+from service.api.admin import Admin
+from service.api.calls import Policy
+from service.api.cursors import Cursors
+from service.api.hub import Ending, Hub
+from service.api.server import GrpcServer
+from service.api.status import MessageStatuses
+from service.api.watch import Watchers
+from service.api.webhooks import WebhookUpdates
+from service.clock import Clock, SystemClock
+from service.config import Config
+from service.database import schema
+from service.database.lock import DataDirLock
+from service.database.readers import ReaderPool
+from service.database.schema import Store
+from service.database.sqlite import database_path
+from service.eventlog.group_commit import GroupCommit
+from service.eventlog.log import LogReader
+from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.ingress.ingress import Ingress
+from service.plugchat.client import PlugchatClient
+from service.plugchat.credentials import Credentials
+from service.projector.runner import Projector
+from service.telemetry import Metrics
+from service.views.sqlite import SqliteViewsReader, SqliteViewsWriter
+from service.views.store import ViewsReader
+from service.wire.cursor import CursorCodec
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
+
+    Raises OperatorError if it cannot start; then everything begun is closed again.
+    """
+    # The JSON parsers take a level of it for each level of nesting they accept.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), config.limits.recursion_max))
+    application = Application(config, SystemClock())
+    stop = asyncio.Event()
+    _on_signals(stop, application.reload)
+    async with application:
+        await stop.wait()
+        _log.info("draining")
+        give_up = asyncio.get_running_loop().call_later(config.limits.drain_s, _give_up)
+    give_up.cancel()
+    _log.info("stopped")
+
+
+class StorePaths:
+    """The files of the two embedded stores. Raises ConfigInvalid for a URL that names none."""
+
+    def __init__(self, config: Config) -> None:
+        self.events = database_path("PLUGSTATUS_EVENTS_URL", config.events_url)
+        self.views = database_path("PLUGSTATUS_VIEWS_URL", config.views_url)
+        if self.events == self.views:
+            raise errors.ConfigInvalid(
+                "PLUGSTATUS_VIEWS_URL", "is the event log's file: name another one"
+            )
+
+    def upgrade(self) -> list[tuple[str, Path, str]]:
+        """Bring both to this program's schema: each one's name, file and revision."""
+        return [
+            (store.label, path, schema.upgrade_sqlite(store, path))
+            for store, path in ((Store.EVENT_LOG, self.events), (Store.VIEWS, self.views))
+        ]
+
+
+def migrate(config: Config) -> list[tuple[str, Path, str]]:
+    """Create or upgrade both stores while nobody serves them: name, file and revision of each.
+
+    Raises DataDirInUse, SchemaNewer, StoreUnusable.
+    """
+    paths = StorePaths(config)
+    lock = DataDirLock(config.data_dir)
+    try:
+        return paths.upgrade()
+    finally:
+        lock.release()
+
+
+class Application:
+    """The running service, as an asynchronous context manager: starts on enter, drains on exit."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._metrics = Metrics()
+        self._closers = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._closers.aclose()
+            raise
+        _log.info(
+            "ready",
+            version=__version__,
+            http=str(self._http.http_bind),
+            grpc=str(self._config.grpc_bind._replace(port=self._grpc.port)),
+            ops=str(self._http.ops_bind),
+            data_dir=str(self._config.data_dir),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._grpc.begin_drain()
+        self._hub.end_watchers(Ending.SHUTTING_DOWN)
+        await self._closers.aclose()
+        await self._http.close()
+
+    def reload(self) -> None:
+        """Read tokens and credentials again."""
+        self._http.reload()
+        self._credentials.reload()
+
+    async def _start(self) -> None:
+        config, closers = self._config, self._closers
+        lock = DataDirLock(config.data_dir)
+        closers.callback(lock.release)
+        paths = StorePaths(config)
+        paths.upgrade()
+        self._open_readers(paths)
+        self._cursors = CursorCodec(await self._log.run(lambda log: log.identity))
+        await self._start_projector(paths)
+        await self._start_appender(paths)
+        await self._start_hub()
+        self._build_webhooks()
+        await self._start_api()
+        await self._start_http()
+
+    def _open_readers(self, paths: StorePaths) -> None:
+        readers_max = self._config.limits.readers_max
+        self._log: ReaderPool[LogReader] = ReaderPool(
+            "eventlog-reader", partial(SqliteLogReader, paths.events), readers_max
+        )
+        self._closers.callback(self._log.close)
+        self._views: ReaderPool[ViewsReader] = ReaderPool(
+            "views-reader", partial(SqliteViewsReader, paths.views), readers_max
+        )
+        self._closers.callback(self._views.close)
+
+    async def _start_projector(self, paths: StorePaths) -> None:
+        self._hub = Hub(self._views, self._cursors, self._config.limits, self._metrics)
+        loop = asyncio.get_running_loop()
+        identity = await self._log.run(lambda log: log.identity)
+        self._projector = Projector(
+            open_log=partial(SqliteLogReader, paths.events),
+            open_views=partial(SqliteViewsWriter, paths.views, identity),
+            cursors=self._cursors,
+            on_advance=lambda: _on_loop(loop, self._hub.hint),
+            clock=self._clock,
+            limits=self._config.limits,
+            metrics=self._metrics,
+        )
+        self._projector.start()
+        self._closers.push_async_callback(self._projector.stop)
+
+    async def _start_appender(self, paths: StorePaths) -> None:
+        limits = self._config.limits
+        self._appender = GroupCommit(
+            partial(SqliteLogWriter, paths.events),
+            self._projector.wake,
+            batch_events_max=limits.batch_events_max,
+            batch_bytes_max=limits.batch_bytes_max,
+            waiting_events_max=limits.waiting_events_max,
+            waiting_bytes_max=limits.waiting_bytes_max,
+            failing_s=limits.append_failing_s,
+        )
+        self._appender.start()
+        self._closers.push_async_callback(self._appender.close)
+
+    async def _start_hub(self) -> None:
+        await self._hub.start()
+        following = asyncio.create_task(self._hub.run(), name="hub")
+        self._closers.push_async_callback(_cancelled, following)
+
+    def _build_webhooks(self) -> None:
+        config = self._config
+        self._credentials = Credentials(config, self._clock)
+        self._webhooks = WebhookUpdates(
+            appender=self._appender,
+            log=self._log,
+            views=self._views,
+            views_reached=self._hub.reached,
+            plugchat=PlugchatClient(config, self._clock),
+            credentials=self._credentials,
+            clock=self._clock,
+            limits=config.limits,
+            allowed_hosts=config.webhook_hosts,
+            metrics=self._metrics,
+        )
+        recovering = asyncio.create_task(self._recover_webhooks(), name="webhook recovery")
+        self._closers.push_async_callback(_cancelled, recovering)
+        self._closers.push_async_callback(self._webhooks.drain)
+
+    async def _recover_webhooks(self) -> None:
+        """End the attempts a server left behind, once the views stand at the log's head."""
+        try:
+            head = await self._log.run(lambda log: log.head())
+            await self._hub.reached(head.position, float("inf"))
+            recovered = await self._webhooks.recover()
+        except errors.RetryLater:
+            _log.exception("webhook updates left behind stay pending until the next start")
+        else:
+            if recovered:
+                _log.warning("webhook updates left behind are now unknown", count=recovered)
+
+    async def _start_api(self) -> None:
+        config = self._config
+        cursors = Cursors(self._log, self._cursors)
+        statuses = MessageStatuses(self._views, self._hub, cursors, config.limits)
+        watchers = Watchers(
+            hub=self._hub,
+            views=self._views,
+            cursors=cursors,
+            clock=self._clock,
+            limits=config.limits,
+            metrics=self._metrics,
+            watchers_max=config.watchers_max,
+            stall_s=config.watcher_stall_s,
+        )
+        admin = Admin(self._webhooks)
+        self._grpc = GrpcServer(
+            config.grpc_bind,
+            Policy(self._clock, config.limits, self._metrics),
+            unary={
+                "GetMessageStatus": statuses.get,
+                "BatchGetMessageStatuses": statuses.batch_get,
+                "UpdateWebhook": admin.update_webhook,
+                "GetWebhook": admin.get_webhook,
+            },
+            streams={"WatchStatuses": watchers.watch},
+        )
+        await self._grpc.start()
+        self._closers.push_async_callback(self._grpc.stop, config.limits.drain_calls_s)
+
+    async def _start_http(self) -> None:
+        self._http = Ingress(
+            self._config, self._clock, self._metrics, self._appender, self._cursors, self._not_ready
+        )
+        await self._http.start()
+        self._closers.push_async_callback(self._http.drain)
+
+    async def _not_ready(self) -> list[str]:
+        """What keeps this process from its work, each in a few words; lag never does."""
+        reasons = ["the event log cannot be written"] if self._appender.failing else []
+        for name, read in (
+            ("event log", self._log.run(lambda log: log.head())),
+            ("views", self._views.run(lambda views: views.checkpoint())),
+        ):
+            try:
+                async with asyncio.timeout(self._config.limits.ready_s):
+                    await read
+            except (errors.PlugstatusError, TimeoutError):
+                reasons.append(f"the {name} cannot be read")
+        return reasons
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    """From another thread; a loop that has ended needs no hint."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(act)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _give_up() -> None:
+    _log.error("the drain took too long: ending without it")
+    os._exit(1)
+
+
+def _on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def drain() -> None:
+        stop.set()
+        # The next one ends the process as if it had never been handled.
+        for handled in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(handled)
+            signal.signal(handled, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, drain)
+    loop.add_signal_handler(signal.SIGHUP, reload)

@@ -1,0 +1,88 @@
+"""What `check` looks at: each thing the service depends on, and what to do when it is not right."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from service.app import StorePaths
+from service.clock import SystemClock
+from service.config import PREFIX, Config
+from service.database import schema
+from service.database.lock import holder_of
+from service.database.schema import Store
+from service.errors import StoreUnusable
+from service.eventlog.sqlite import SqliteLogReader
+from service.ingress.tokens import WebhookTokens
+from service.plugchat.client import PlugchatClient
+from service.plugchat.credentials import Credentials
+from service.views.sqlite import SqliteViewsReader
+
+Check = Callable[[], str]
+"""Says what was found. Raises OperatorError or RetryLater with what to do."""
+
+_FIXED_SQLITE = (3, 51, 3)
+
+
+def checks(config: Config) -> Iterator[tuple[str, Check]]:
+    """Each dependency's name and its check, the ones others rest on first."""
+    paths = StorePaths(config)
+    yield "SQLite", _sqlite
+    yield "data folder", lambda: _data_dir(config)
+    yield "event log", lambda: _event_log(paths)
+    yield "views", lambda: _views(paths)
+    yield "webhook token", lambda: _webhook_token(config)
+    yield "PlugChat", lambda: _plugchat(config)
+
+
+def _sqlite() -> str:
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info >= _FIXED_SQLITE:
+        return version
+    return f"{version}; its WAL-reset bug cannot strike, as each file has one writing connection"
+
+
+def _data_dir(config: Config) -> str:
+    folder = config.data_dir
+    if not folder.is_dir():
+        raise StoreUnusable(f"{folder} does not exist: run `plugstatus migrate` or `serve`")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise StoreUnusable(f"{folder} cannot be written: give this user the right to")
+    holder = holder_of(folder)
+    return f"{folder}, in use by {holder}" if holder else f"{folder}, not in use"
+
+
+def _event_log(paths: StorePaths) -> str:
+    schema.require_current_sqlite(Store.EVENT_LOG, paths.events)
+    log = SqliteLogReader(paths.events)
+    try:
+        head = log.head()
+    finally:
+        log.close()
+    return f"revision {schema.known_revision(Store.EVENT_LOG)}, last position {head.position}"
+
+
+def _views(paths: StorePaths) -> str:
+    schema.require_current_sqlite(Store.VIEWS, paths.views)
+    views = SqliteViewsReader(paths.views)
+    try:
+        checkpoint = views.checkpoint()
+    finally:
+        views.close()
+    revision = schema.known_revision(Store.VIEWS)
+    return f"revision {revision}, folded up to position {checkpoint.mark.position}"
+
+
+def _webhook_token(config: Config) -> str:
+    count = len(WebhookTokens(config, SystemClock()))
+    if count:
+        return f"{count} accepted"
+    return f"none: whoever reaches {config.http_bind} can post ({PREFIX}WEBHOOK_TOKEN)"
+
+
+def _plugchat(config: Config) -> str:
+    clock = SystemClock()
+    PlugchatClient(config, clock)
+    instances = Credentials(config, clock).instances()
+    if not instances:
+        return f"no authorization, so no UpdateWebhook ({PREFIX}PLUGCHAT_CREDENTIALS_FILE)"
+    return f"{config.plugchat_url}, authorization for {', '.join(sorted(instances))}"

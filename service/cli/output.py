@@ -1,0 +1,94 @@
+"""Proto messages for people and for machines."""
+
+from collections.abc import Iterator
+
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from service.gen.plugchat.status.v1 import status_pb2 as pb
+
+_LABEL_WIDTH = 15
+
+
+def json_line(message: Message) -> str:
+    """One line: the proto's names, values that are not set included."""
+    return MessageToJson(
+        message,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+        indent=None,
+        ensure_ascii=False,
+    )
+
+
+def time_text(time: Timestamp) -> str:
+    """`2026-01-31 12:00:00Z`, with milliseconds where there are any; empty for no time."""
+    if not time.seconds and not time.nanos:
+        return ""
+    fraction = f".{time.nanos // 1_000_000:03d}" if time.nanos else ""
+    return f"{time.ToDatetime():%Y-%m-%d %H:%M:%S}{fraction}Z"
+
+
+def status_name(status: pb.Status.ValueType) -> str:
+    """The name without its prefix; the number of one that a newer server knows."""
+    try:
+        return pb.Status.Name(status).removeprefix("STATUS_")
+    except ValueError:
+        return str(status)
+
+
+def message_text(message: pb.MessageStatus) -> str:
+    """A message in a few lines."""
+    return "\n".join(
+        [f"{message.message_id}  {status_name(message.status)}", *_message_lines(message)]
+    )
+
+
+def change_text(change: pb.StatusChange) -> str:
+    """A change in one line."""
+    message = change.message
+    before, after = status_name(change.previous_status), status_name(message.status)
+    step = after if change.previous_status == message.status else f"{before} → {after}"
+    if not change.previous_status:
+        step = after
+    recipient = f"  {change.recipient.participant}" if change.HasField("recipient") else ""
+    return (
+        f"{time_text(message.update_time)}  {message.instance}  {message.message_id}  "
+        f"{step}{recipient}"
+    )
+
+
+def webhook_text(webhook: pb.Webhook) -> str:
+    """A webhook in a few lines."""
+    state = pb.WebhookState.Name(webhook.state).removeprefix("WEBHOOK_STATE_")
+    rows = (
+        ("address", webhook.url),
+        ("sha256", webhook.url_sha256),
+        ("in force", webhook.url_in_force or "none known"),
+        ("updated", time_text(webhook.update_time)),
+        ("by", webhook.updated_by),
+        ("error", webhook.last_error),
+    )
+    return "\n".join([f"{webhook.instance}  {state}", *_labelled(rows)])
+
+
+def _message_lines(message: pb.MessageStatus) -> Iterator[str]:
+    failure = message.failure
+    failed = " ".join(part for part in (failure.code, failure.reason) if part)
+    rows = [
+        ("instance", message.instance),
+        ("phone", message.phone + (" (group)" if message.group else "")),
+        ("provider says", message.provider_status),
+        ("failure", failed or ("no reason given" if message.HasField("failure") else "")),
+        ("recipients", str(message.recipient_count or "")),
+        ("reports", str(message.report_count)),
+        ("last change", time_text(message.update_time)),
+        ("cursor", message.cursor),
+    ]
+    rows += [(status_name(stage.status), time_text(stage.occur_time)) for stage in message.stages]
+    return _labelled(rows)
+
+
+def _labelled(rows: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> Iterator[str]:
+    return (f"  {label:<{_LABEL_WIDTH}}{text}" for label, text in rows if text)

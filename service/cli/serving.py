@@ -1,0 +1,78 @@
+"""`serve`, `migrate` and `check`: the commands of whoever runs the service."""
+
+import sys
+
+import click
+
+from service import app, config, errors
+from service.cli.checking import checks
+from service.cli.options import given_settings, run_async, setting_options
+from service.telemetry import configure_logging
+
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_insecure = click.option(
+    "--insecure", is_flag=True, help="Accept addresses that anybody could reach."
+)
+
+
+@click.command()
+@setting_options(config.SETTINGS)
+@_insecure
+@click.option(
+    "--log-level",
+    type=click.Choice(_LOG_LEVELS),
+    default="info",
+    show_default=True,
+    envvar="PLUGSTATUS_LOG_LEVEL",
+    show_envvar=True,
+    help="Ids and phones are logged at debug only.",
+)
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes; SQLite: 1."
+)
+def serve(insecure: bool, log_level: str, workers: int, **options: str | None) -> None:
+    """Receive callbacks, fold them, and answer over gRPC.
+
+    Creates and upgrades the SQLite stores by itself. SIGTERM or Ctrl-C drains and exits 0 within
+    ten seconds; a second one ends it at once. SIGHUP reads tokens and credentials again.
+    """
+    if workers != 1:
+        raise errors.ConfigInvalid(
+            "--workers", "on SQLite one process owns the stores: leave it at 1"
+        )
+    settings = config.load(given_settings(options), insecure=insecure)
+    configure_logging(log_level)
+    run_async(app.serve(settings))
+
+
+@click.command()
+@setting_options(config.SETTINGS[:3])
+def migrate(**options: str | None) -> None:
+    """Create the stores, or upgrade them to this version's schema.
+
+    Only while no `serve` uses them. Running it again changes nothing.
+    """
+    settings = config.load(given_settings(options), insecure=True)
+    for label, path, revision in app.migrate(settings):
+        click.echo(f"{label:<10} {revision}  {path}")
+
+
+@click.command()
+@setting_options(config.SETTINGS)
+def check(**options: str | None) -> None:
+    """Say of each thing the service depends on whether it is usable, or what to run next.
+
+    Changes nothing, and may run beside a server. Exit code 1 if something is not usable.
+    """
+    settings = config.load(given_settings(options), insecure=True)
+    failed = False
+    for label, look in checks(settings):
+        try:
+            told = look()
+        except errors.PlugstatusError as error:
+            failed = True
+            click.echo(f"FAILED  {label}: {error}")
+        else:
+            click.echo(f"OK      {label}: {told}")
+    sys.exit(1 if failed else 0)

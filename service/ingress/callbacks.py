@@ -1,0 +1,174 @@
+"""The hot route: one callback, checked in the order the package promises, and recorded."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+import msgspec
+from litestar.types import HTTPScope, Receive, Send
+
+from service import config, errors, telemetry
+from service.clock import Clock
+from service.domain.events import EventKind, Mark, NewEvent, Position
+from service.ingress import body, problems, request
+from service.ingress.tokens import WebhookTokens
+from service.ingress.waiting import AppendDeadline
+from service.plugchat import words
+from service.wire.cursor import CursorCodec
+
+_INLINE_BYTES_MAX = 64 * 1024
+"""A larger body is inflated and checked on a thread: it would hold the loop for milliseconds."""
+
+_IGNORED = b'{"outcome":"ignored"}'
+_RECORDED = b'{"outcome":"recorded","cursor":"%s"}'
+_JSON_HEADER = (b"content-type", b"application/json")
+
+
+ContentT = TypeVar("ContentT", bytes, bytearray)
+
+
+class Appender(Protocol):
+    """The event log's group commit, as far as a callback needs it."""
+
+    def append(self, event: NewEvent) -> asyncio.Future[Position]:
+        """Raises LogUnavailable, at once or from the future."""
+        ...
+
+
+class _PeerGone(Exception):
+    """The connection ended, or answered for us: too slow, or draining."""
+
+
+class _Checked(msgspec.Struct, frozen=True, gc=False):
+    content: bytes
+    type: str | None
+
+
+class Callbacks:
+    """The ASGI application of `/instancia/{instance}/status`. Bound to one loop."""
+
+    def __init__(
+        self,
+        settings: config.Config,
+        clock: Clock,
+        metrics: telemetry.Metrics,
+        appender: Appender,
+        cursors: CursorCodec,
+        tokens: WebhookTokens,
+    ) -> None:
+        self._limits = settings.limits
+        self._instances = settings.instances
+        self._ignored_types = _normalized(settings.ignored_types)
+        self._clock = clock
+        self._appender = appender
+        self._deadline = AppendDeadline(clock, settings.limits.append_s)
+        self._cursors = cursors
+        self._tokens = tokens
+        self._unfinished_bytes = 0
+        self._count_recorded = metrics.callbacks.labels("recorded").inc
+        self._count_ignored = metrics.callbacks.labels("ignored").inc
+        self._count_refused = metrics.callbacks.labels("refused").inc
+        self._count_unavailable = metrics.callbacks.labels("unavailable").inc
+        self._count_bytes = metrics.callback_bytes.inc
+        self._observe_s = metrics.callback_seconds.observe
+
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await self._answer(scope, receive)
+        except problems.Refused as refused:
+            problem = refused.problem
+            (self._count_unavailable if problem.status >= 500 else self._count_refused)()
+            await _send(send, problem.status, problem.headers, problem.body)
+        except _PeerGone:
+            return
+        else:
+            headers = [_JSON_HEADER, (b"content-length", b"%d" % len(answer))]
+            await _send(send, 200, headers, answer)
+
+    async def _answer(self, scope: HTTPScope, receive: Receive) -> bytes:
+        """The body of a 200. Raises Refused with the first fault, in the package's order."""
+        instance = request.instance_of(scope["raw_path"])
+        if instance is None or (self._instances is not None and instance not in self._instances):
+            raise problems.Refused(problems.NOT_FOUND)
+        if scope["method"] != "POST":
+            raise problems.Refused(problems.ONLY_POST)
+        if not self._tokens.admit(scope["query_string"]):
+            raise problems.Refused(problems.TOKEN_REFUSED)
+        announced = request.announced(scope["headers"])
+        if announced.length is not None and announced.length > self._limits.body_bytes_max:
+            raise problems.Refused(problems.BODY_TOO_LARGE)
+        received = await self._received(receive)
+        receive_time_us = self._clock.now_us()
+        began_s = self._clock.monotonic_s()
+        checked = await self._checked(received, announced.gzip)
+        if checked.type is not None and words.normalized(checked.type) in self._ignored_types:
+            self._count_ignored()
+            return _IGNORED
+        event = NewEvent(instance, receive_time_us, EventKind.CALLBACK, checked.content)
+        position = await self._recorded(event)
+        self._count_recorded()
+        self._count_bytes(len(checked.content))
+        self._observe_s(self._clock.monotonic_s() - began_s)
+        return _RECORDED % self._cursors.end_of(Mark(position, receive_time_us)).encode()
+
+    async def _received(self, receive: Receive) -> bytes:
+        """The body as sent. Raises Refused: 413, or 503 when too many bytes are under way."""
+        chunk, more = await _next_chunk(receive)
+        if not more:
+            # Nearly always: the whole body came with the head.
+            return self._bounded(chunk)
+        collected = bytearray()
+        try:
+            while more:
+                collected += chunk
+                self._unfinished_bytes += len(chunk)
+                if self._unfinished_bytes > self._limits.bodies_bytes_max:
+                    raise problems.Refused(problems.TOO_BUSY)
+                self._bounded(collected)
+                chunk, more = await _next_chunk(receive)
+        finally:
+            self._unfinished_bytes -= len(collected)
+        return self._bounded(bytes(collected) + chunk)
+
+    def _bounded(self, content: ContentT) -> ContentT:
+        if len(content) > self._limits.body_bytes_max:
+            raise problems.Refused(problems.BODY_TOO_LARGE)
+        return content
+
+    async def _checked(self, received: bytes, gzip: bool) -> _Checked:
+        """The content behind a Content-Encoding, and its type. Raises Refused with 413 or 400."""
+        content = received
+        if gzip and len(received) <= _INLINE_BYTES_MAX:
+            content = body.inflated(received, self._limits.body_bytes_max)
+        elif gzip:
+            content = await asyncio.to_thread(body.inflated, received, self._limits.body_bytes_max)
+        if len(content) <= _INLINE_BYTES_MAX:
+            return _Checked(content, body.type_of(content, self._limits.body_depth_max))
+        type_ = await asyncio.to_thread(body.type_of, content, self._limits.body_depth_max)
+        return _Checked(content, type_)
+
+    async def _recorded(self, event: NewEvent) -> Position:
+        """The position on disk. Raises Refused with 503 if it is not known to be there."""
+        try:
+            waiter = self._appender.append(event)
+            self._deadline.watch(waiter)
+            return await waiter
+        except errors.LogUnavailable:
+            raise problems.Refused(problems.NOT_RECORDED) from None
+
+
+def _normalized(types: Iterable[str]) -> frozenset[str]:
+    return frozenset(words.normalized(type_) for type_ in types)
+
+
+async def _next_chunk(receive: Receive) -> tuple[bytes, bool]:
+    """The next part of the body, and whether more follows. Raises _PeerGone."""
+    message = await receive()
+    if message["type"] != "http.request":
+        raise _PeerGone
+    return message["body"], message["more_body"]
+
+
+async def _send(send: Send, status: int, headers: problems.Headers, content: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": False})

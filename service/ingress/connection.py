@@ -1,0 +1,361 @@
+"""One HTTP/1.1 connection: uvicorn's, with bounds on what a peer can cost.
+
+uvicorn with httptools parses and runs the requests. It bounds neither the size nor the time of a
+head or a body, queues pipelined requests without end, takes trailers for headers, loses the body
+of a request that offers an upgrade, and closes at once behind an early answer, which resets the
+connection before the peer has read it.
+
+What the peer is sending, and what ends it:
+
+    state       entered by                       left by
+    BETWEEN     the connection, a request's end  a request's first byte; the idle limit
+    HEAD        a request's first byte           its headers' end; 431, 408, 400, 503
+    BODY        its headers' end                 its last byte; 413, 408, 400, 503
+    DISCARDING  an early answer, those errors    the peer's close; `linger_s`, `linger_bytes_max`
+
+Times are held against the clock by `sweep`, which the server calls for all connections a few
+times a second: the hot path sets no timer.
+"""
+
+import asyncio
+import enum
+from collections.abc import Callable
+from typing import assert_never, cast
+from urllib.parse import unquote
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service import config, telemetry
+from service.clock import Clock
+from service.ingress import framing, problems
+from service.ingress.cycle import Cycle, Outlet
+
+_SHORT_BODY_BYTES = 64 * 1024
+"""The rest of a body this short is read behind an early answer, and the connection kept."""
+
+_WIRE_FACTOR = 2
+"""Bytes a body may take on the wire for each that is allowed: one that comes in tiny chunks costs
+several times its size, and a call a chunk."""
+
+
+class _Sending(enum.Enum):
+    BETWEEN = enum.auto()
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    DISCARDING = enum.auto()
+
+
+class _Stop(Exception):
+    """Stops the parser from inside one of its callbacks."""
+
+
+class Connection(HttpToolsProtocol):
+    """Driven by its transport, its parser, the answers, and the server's sweep and drain."""
+
+    def __init__(
+        self,
+        uvicorn_config: uvicorn.Config,
+        server_state: ServerState,
+        limits: config.Limits,
+        clock: Clock,
+        metrics: telemetry.Metrics,
+        on_lost: Callable[[], None],
+    ) -> None:
+        super().__init__(uvicorn_config, server_state, {}, asyncio.get_running_loop())
+        self._limits = limits
+        self._wire_bytes_max = limits.head_bytes_max + _WIRE_FACTOR * limits.body_bytes_max
+        self._clock = clock
+        self._metrics = metrics
+        self._on_lost = on_lost
+        self._sending = _Sending.BETWEEN
+        self._since_s = clock.monotonic_s()
+        """When the peer's state was entered; for BODY, when its HEAD was."""
+        self._requests = 0
+        self._running: Cycle | None = None
+        """The request that is being answered; those behind it wait in `pipeline`."""
+        self._draining = False
+        self._fault = problems.NOT_HTTP
+        """Why the parser stopped, if it did."""
+        self._head_bytes = 0
+        """Of the unfinished head, as its callbacks told them; trailers count as well."""
+        self._wire_bytes = 0
+        """Of the unfinished request, in whole segments; in DISCARDING, what was thrown away."""
+        self._segment_bytes = 0
+        self._stalled_since_s: float | None = None
+        """Since when the peer has not read what was written."""
+        self._closing_since_s: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._outlet = Outlet(transport, self.hang_up)
+        self._metrics.http_connections.inc()
+        if len(self.connections) > self._limits.http_connections_max:
+            self._write(problems.TOO_BUSY)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._running is not None:
+            self._running.abandon()
+        self._metrics.http_connections.dec()
+        self._on_lost()
+
+    def pause_writing(self) -> None:
+        self._stalled_since_s = self._clock.monotonic_s()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stalled_since_s = None
+        super().resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        if self._sending is _Sending.DISCARDING:
+            self._wire_bytes += len(data)
+            if self._wire_bytes > self._limits.linger_bytes_max:
+                self.transport.abort()
+            return
+        # A request that begins inside this segment does not answer for what stands before it.
+        self._segment_bytes = 0 if self._sending is _Sending.BETWEEN else len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(self._fault)
+            return
+        if self._sending in {_Sending.HEAD, _Sending.BODY}:
+            self._bound_unfinished(len(data))
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                version = self.parser.get_http_version()
+                head = framing.without_upgrade(
+                    self.parser.get_method(), self.url, version, self.headers
+                )
+                data = head + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+            else:
+                return
+
+    def _bound_unfinished(self, segment_bytes: int) -> None:
+        """Bound what no callback tells: blanks, chunk extensions, the chunks' own lines."""
+        self._wire_bytes += segment_bytes
+        if self._sending is _Sending.HEAD and self._wire_bytes > self._limits.head_bytes_max:
+            self._refuse(problems.HEAD_TOO_LARGE)
+        elif self._wire_bytes > self._wire_bytes_max:
+            self._refuse(problems.BODY_TOO_LARGE)
+
+    # The parser's callbacks; what they raise comes out of feed_data as HttpParserError.
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._enter(_Sending.HEAD)
+        self._requests += 1
+        self._head_bytes = 0
+        self._wire_bytes = -self._segment_bytes
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value) + len(b": \r\n"))
+        if self._sending is _Sending.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        method = self.parser.get_method()
+        version = self.parser.get_http_version()
+        if not framing.is_clear(method, version, self.headers):
+            raise self._stop(problems.NOT_HTTP)
+        if self.parser.should_upgrade():
+            return
+        target = httptools.parse_url(self.url)
+        raw_path = target.path or b"/"
+        self.scope["method"] = method.decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = unquote(raw_path.decode("ascii"))
+        self.scope["raw_path"] = raw_path
+        self.scope["query_string"] = target.query or b""
+        self._begin_answering(self._new_cycle(version))
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self._sending = _Sending.BETWEEN
+        if self._running is None:
+            self._await_request()
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self._limits.head_bytes_max:
+            raise self._stop(problems.HEAD_TOO_LARGE)
+
+    def _stop(self, fault: problems.Problem) -> _Stop:
+        self._fault = fault
+        return _Stop()
+
+    # Answers.
+
+    def on_response_complete(self) -> None:
+        self._running = None
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._run(cast(Cycle, self.pipeline.pop()[0]))
+        elif self._sending is not _Sending.DISCARDING:
+            self.flow.resume_reading()
+            self._await_request()
+
+    def hang_up(self) -> None:
+        """Close, but let a peer that is still sending read the answer first."""
+        self.pipeline.clear()
+        if self._sending is _Sending.BETWEEN or not self.transport.can_write_eof():
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self._enter(_Sending.DISCARDING)
+            self._wire_bytes = 0
+            self.flow.resume_reading()
+            self.transport.write_eof()
+
+    def _begin_answering(self, cycle: Cycle) -> None:
+        if len(self.pipeline) >= self._limits.pipelined_requests_max:
+            raise self._stop(problems.TOO_BUSY)
+        self._sending = _Sending.BODY
+        self.cycle = cycle
+        if self._running is None:
+            self._run(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _new_cycle(self, version: str) -> Cycle:
+        cycle = Cycle(
+            scope=self.scope,
+            transport=self._outlet,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version == "1.1" and self.parser.should_keep_alive() and not self._draining,
+            on_response=self.on_response_complete,
+        )
+        length = framing.content_length(self.headers)
+        cycle.short_body = length is not None and length <= _SHORT_BODY_BYTES
+        return cycle
+
+    def _run(self, cycle: Cycle) -> None:
+        self._running = cycle
+        self._start_asgi_task(cycle, self.app)
+
+    def _await_request(self) -> None:
+        # One that has begun to arrive gets its full time: it may have waited behind an answer.
+        self._since_s = self._clock.monotonic_s()
+        if self._draining and self._sending is _Sending.BETWEEN:
+            self.transport.close()
+
+    def _refuse(self, problem: problems.Problem) -> None:
+        """End the unfinished request with a problem, behind the answers of those before it."""
+        unfinished = cast(Cycle, self.cycle) if self._sending is _Sending.BODY else None
+        self._enter(_Sending.DISCARDING)
+        if self._running is not None and self._running is not unfinished:
+            if self.pipeline and self.pipeline[0][0] is unfinished:
+                self.pipeline.popleft()
+            # The refused one gets no answer of its own; the last one before it ends it all.
+            last = self.pipeline[0][0] if self.pipeline else self._running
+            last.keep_alive = False
+        elif unfinished is None or not unfinished.response_started:
+            self._answer_instead(unfinished, problem)
+        else:
+            self.hang_up()
+
+    def _answer_instead(self, cycle: Cycle | None, problem: problems.Problem) -> None:
+        if cycle is not None:
+            cycle.abandon()
+        self._running = None
+        self._write(problem)
+        self.hang_up()
+
+    def _write(self, problem: problems.Problem) -> None:
+        headers = [
+            *self.server_state.default_headers,
+            *problem.headers,
+            (b"connection", b"close"),
+        ]
+        lines = b"".join([b"%s: %s\r\n" % header for header in headers])
+        self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + problem.body)
+        self._metrics.http_cut_off.labels(str(problem.status)).inc()
+
+    # The server's sweep and drain.
+
+    def sweep(self, now_s: float) -> None:
+        """End what has lasted too long."""
+        if self._closing_since_s is None and self.transport.is_closing():
+            self._closing_since_s = now_s
+        if _lasts(self._closing_since_s, now_s, self._limits.linger_s) or _lasts(
+            self._stalled_since_s, now_s, self._limits.request_s
+        ):
+            # The peer does not read what was written, so there is nothing to wait for.
+            self.transport.abort()
+        elif not self.transport.is_closing() and not self._peer_waits():
+            self._sweep_peer(now_s)
+
+    def drain(self) -> None:
+        """Close as soon as what the peer has begun to send is answered. May be repeated."""
+        self._draining = True
+        if self._sending is _Sending.BETWEEN and self._running is None:
+            self.transport.close()
+        elif self._sending is not _Sending.HEAD and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def cut_unfinished(self) -> None:
+        """Refuse a request that has not arrived by now."""
+        if self._sending in {_Sending.HEAD, _Sending.BODY}:
+            self._refuse(problems.DRAINING)
+
+    def cut_unanswered(self) -> None:
+        """Answer in place of an application that has not by now, and close."""
+        if self._running is not None and not self._running.response_started:
+            self._answer_instead(self._running, problems.NOT_RECORDED)
+        else:
+            self.transport.close()
+
+    def _peer_waits(self) -> bool:
+        """Is it our turn? Not while the request being answered is itself still arriving."""
+        if self._running is None:
+            return False
+        return self._sending is not _Sending.BODY or self._running is not self.cycle
+
+    def _sweep_peer(self, now_s: float) -> None:
+        limits = self._limits
+        match self._sending:
+            case _Sending.BETWEEN:
+                # A connection that never sent anything is no better than a slow head.
+                idle_s = limits.idle_connection_s if self._requests else limits.request_s
+                if _lasts(self._since_s, now_s, idle_s):
+                    self.transport.close()
+            case _Sending.HEAD | _Sending.BODY:
+                if _lasts(self._since_s, now_s, limits.request_s):
+                    self._refuse(problems.TOO_SLOW)
+            case _Sending.DISCARDING:
+                if _lasts(self._since_s, now_s, limits.linger_s):
+                    self.transport.close()
+            case _:
+                assert_never(self._sending)
+
+    def _enter(self, sending: _Sending) -> None:
+        self._sending = sending
+        self._since_s = self._clock.monotonic_s()
+
+
+def _lasts(since_s: float | None, now_s: float, limit_s: float) -> bool:
+    return since_s is not None and now_s - since_s > limit_s

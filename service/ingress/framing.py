@@ -1,0 +1,41 @@
+"""Where a request ends: what httptools leaves open of HTTP/1.1's framing (RFC 9112, section 6).
+
+httptools itself refuses Content-Length beside Transfer-Encoding, several lengths, bad chunk
+sizes, bare line feeds, folded lines and blanks before a colon.
+"""
+
+from collections.abc import Sequence
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_VERSIONS = frozenset({"1.0", "1.1"})
+
+
+def is_clear(method: bytes, version: str, headers: Headers) -> bool:
+    """Would every recipient see the request end at the same byte?
+
+    Coded transfers end like chunked ones but would leave us an encoded body; HTTP/1.0 knows no
+    chunks; and CONNECT would turn the connection into a tunnel.
+    """
+    encodings = [value for name, value in headers if name == b"transfer-encoding"]
+    return (
+        method != b"CONNECT"
+        and version in _VERSIONS
+        and (not encodings or (version == "1.1" and [e.lower() for e in encodings] == [b"chunked"]))
+    )
+
+
+def content_length(headers: Headers) -> int | None:
+    """The declared length, which httptools has checked; None if there is none."""
+    return next((int(value) for name, value in headers if name == b"content-length"), None)
+
+
+def without_upgrade(method: bytes, url: bytes, version: str, headers: Headers) -> bytes:
+    """The head again, without the offer to speak another protocol.
+
+    An offer may be ignored (RFC 9110, section 7.8), but httptools takes what follows such a head
+    for the other protocol. Java's HttpClient offers h2c with every request over plain HTTP.
+    """
+    lines = [b"%s %s HTTP/%s" % (method, url, version.encode())]
+    lines += [b"%s: %s" % header for header in headers if header[0] != b"upgrade"]
+    return b"\r\n".join([*lines, b"", b""])

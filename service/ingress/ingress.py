@@ -1,0 +1,118 @@
+"""The HTTP side as a whole, for the composition root."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from litestar import Litestar, asgi
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import ControllerRouterHandler, HTTPScope, Receive, Scope, Send
+
+from service import config, telemetry
+from service.clock import Clock
+from service.ingress import operations
+from service.ingress.callbacks import Appender, Callbacks
+from service.ingress.operations import Readiness
+from service.ingress.server import HttpServer
+from service.ingress.tokens import WebhookTokens
+from service.wire.cursor import CursorCodec
+
+_DRAINING = "this process is shutting down"
+
+
+class Ingress:
+    """One server when both addresses are one, else two. Starts once, stops twice without harm.
+
+    The loop that starts it owns it, and the appender must be started on the same one, before,
+    and closed after `drain` has returned.
+    """
+
+    def __init__(
+        self,
+        settings: config.Config,
+        clock: Clock,
+        metrics: telemetry.Metrics,
+        appender: Appender,
+        cursors: CursorCodec,
+        readiness: Readiness,
+    ) -> None:
+        """Raises ConfigInvalid for webhook tokens that cannot be used. Listens to nothing yet."""
+        self._readiness = readiness
+        self._draining = False
+        self._tokens = WebhookTokens(settings, clock)
+        callbacks = Callbacks(settings, clock, metrics, appender, cursors, self._tokens)
+        routes = operations.routes(metrics, self._not_ready)
+        shared = settings.ops_bind == settings.http_bind
+
+        def server(
+            variable: str, bind: config.Bind, handlers: Sequence[ControllerRouterHandler]
+        ) -> HttpServer:
+            return HttpServer(
+                _application(handlers), variable, bind, settings.limits, clock, metrics
+            )
+
+        self._http = server(
+            "HTTP_BIND", settings.http_bind, [_mounted(callbacks), *(routes if shared else [])]
+        )
+        self._operations = self._http
+        if not shared:
+            self._operations = server("OPS_BIND", settings.ops_bind, routes)
+
+    async def start(self) -> None:
+        """Listen. Raises AddressInUse, which names the variable, and then nothing is held."""
+        await self._http.start()
+        if self._operations is not self._http:
+            try:
+                await self._operations.start()
+            except BaseException:
+                await self._http.drain()
+                raise
+
+    @property
+    def http_bind(self) -> config.Bind:
+        """Where callbacks are received, once started; the port is the real one."""
+        return self._http.bind
+
+    @property
+    def ops_bind(self) -> config.Bind:
+        """The same for the operations paths."""
+        return self._operations.bind
+
+    def reload(self) -> None:
+        """Read the token file again now. One that cannot be used is logged, and changes nothing."""
+        self._tokens.reload()
+
+    async def drain(self) -> None:
+        """Take no more callbacks, answer those that have arrived; over within `drain_s`.
+
+        An operations address of its own goes on, and /readyz says 503, until `close`.
+        """
+        self._draining = True
+        await self._http.drain()
+
+    async def close(self) -> None:
+        """Drain, and stop the operations paths as well."""
+        await self.drain()
+        await self._operations.drain()
+
+    async def _not_ready(self) -> Sequence[str]:
+        return [_DRAINING] if self._draining else await self._readiness()
+
+
+def _application(handlers: Sequence[ControllerRouterHandler]) -> Litestar:
+    return Litestar(
+        handlers,
+        exception_handlers=operations.exception_handlers(),
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+def _mounted(callbacks: Callbacks) -> ASGIRouteHandler:
+    """The mount is below the first segment; the application looks at the raw path itself."""
+
+    @asgi("/instancia", is_mount=True, copy_scope=False)
+    async def receive_callback(scope: Scope, receive: Receive, send: Send) -> None:
+        # The server speaks no WebSocket.
+        await callbacks(cast(HTTPScope, scope), receive, send)
+
+    return receive_callback

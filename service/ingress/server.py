@@ -1,0 +1,185 @@
+"""An address that is listened on: its connections, their sweep, and the drain.
+
+    NEW ──start──▶ LISTENING ──drain──▶ DRAINING ──▶ CLOSED
+
+A drain takes no new connection and closes idle ones. A request that has arrived is answered as
+always; one that still arrives after `drain_body_s` gets 503, and so does one whose answer takes
+longer than `drain_answers_s`. Then everything is over.
+"""
+
+import asyncio
+import enum
+import socket
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import cast
+
+import structlog
+import uvicorn
+from litestar import Litestar
+from uvicorn.server import ServerState
+
+from service import config, errors, telemetry
+from service.clock import US_PER_S, Clock
+from service.ingress.connection import Connection
+
+_log = structlog.get_logger(__name__)
+
+_SWEEP_S = 0.25
+"""How late a limit in seconds may be held; a sweep over 4,096 connections takes about 1 ms."""
+
+_FAREWELL_S = 0.5
+"""What the last answers of a drain get to be written."""
+
+_BACKLOG = 1_024
+
+
+class _State(enum.Enum):
+    NEW = enum.auto()
+    LISTENING = enum.auto()
+    DRAINING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class HttpServer:
+    """uvicorn's protocol on a socket of our own, on the running loop; it installs no signals."""
+
+    def __init__(
+        self,
+        application: Litestar,
+        variable: str,
+        bind: config.Bind,
+        limits: config.Limits,
+        clock: Clock,
+        metrics: telemetry.Metrics,
+    ) -> None:
+        """`variable` is the setting that errors about the address name."""
+        self._application = application
+        self._variable = variable
+        self._asked = bind
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._state = _State.NEW
+        self._shared = ServerState()
+        self._drained: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises AddressInUse, and then nothing is held."""
+        assert self._state is _State.NEW
+        self._loop = asyncio.get_running_loop()
+        self._empty = asyncio.Event()
+        self._uvicorn_config = _uvicorn_config(self._application)
+        listening = _listening_socket(self._variable, self._asked)
+        self._bind = config.Bind(*listening.getsockname()[:2])
+        self._server = await self._loop.create_server(
+            self._connection, sock=listening, backlog=_BACKLOG
+        )
+        self._state = _State.LISTENING
+        self._sweep()
+
+    @property
+    def bind(self) -> config.Bind:
+        """Where it listens, once started; the port is the real one."""
+        return self._bind
+
+    async def drain(self) -> None:
+        """Stop, as the module says; returns when all is over. Stops once, however often called."""
+        if self._state is _State.LISTENING:
+            self._state = _State.DRAINING
+            self._drained = asyncio.create_task(self._drain())
+        if self._drained is not None:
+            # A caller that gives up waiting does not undo it.
+            await asyncio.shield(self._drained)
+
+    async def _drain(self) -> None:
+        self._server.close()
+        self._each(Connection.drain)
+        await self._emptied(self._limits.drain_body_s)
+        self._each(Connection.cut_unfinished)
+        await self._emptied(self._limits.drain_answers_s - self._limits.drain_body_s)
+        self._each(Connection.cut_unanswered)
+        await self._emptied(_FAREWELL_S)
+        self._each(lambda connection: connection.transport.abort())
+        self._sweeping.cancel()
+        self._state = _State.CLOSED
+
+    async def _emptied(self, patience_s: float) -> None:
+        """Return when the last connection is gone, or patience."""
+        if self._shared.connections:
+            self._empty.clear()
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._empty.wait()
+            except TimeoutError:
+                return
+
+    def _connection(self) -> Connection:
+        return Connection(
+            self._uvicorn_config,
+            self._shared,
+            self._limits,
+            self._clock,
+            self._metrics,
+            self._on_lost,
+        )
+
+    def _on_lost(self) -> None:
+        if not self._shared.connections:
+            self._empty.set()
+
+    def _sweep(self) -> None:
+        now_s = self._clock.monotonic_s()
+        date = formatdate(self._clock.now_us() / US_PER_S, usegmt=True)
+        self._shared.default_headers = [(b"date", date.encode())]
+        self._each(lambda connection: connection.sweep(now_s))
+        if self._state is _State.DRAINING:
+            # One may have been accepted just before the socket was closed.
+            self._each(Connection.drain)
+        self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    def _each(self, act: Callable[[Connection], None]) -> None:
+        for connection in list(self._shared.connections):
+            act(cast(Connection, connection))
+
+
+def _uvicorn_config(application: Litestar) -> uvicorn.Config:
+    """What its protocol needs: nothing that logs, wraps the application, or listens."""
+    settings = uvicorn.Config(
+        cast("uvicorn._types.ASGI3Application", application),
+        interface="asgi3",
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+    )
+    settings.load()
+    return settings
+
+
+def _listening_socket(variable: str, bind: config.Bind) -> socket.socket:
+    """Raises AddressInUse."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # asyncio sets TCP_NODELAY only on connections of a socket made with IPPROTO_TCP; without
+        # it each answer on a kept-alive connection waits 40 ms.
+        listening = socket.socket(family, kind, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise errors.AddressInUse(
+            config.PREFIX + variable, str(bind), error.strerror or str(error)
+        ) from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise errors.AddressInUse(
+            config.PREFIX + variable, str(bind), error.strerror or str(error)
+        ) from error
+    return listening
