@@ -74,12 +74,12 @@ def test_a_report_stands_where_its_event_stands() -> None:
     """A report takes instance, position and receive time from its event, not from the body."""
     report = only(status_callback(instanceId="other", momment=None))
 
-    assert (
+    assert ("acme", POSITION, RECEIVED_US, "other") == (
         report.instance,
         report.place.position,
         report.receive_time_us,
         report.provider_instance,
-    ) == ("acme", POSITION, RECEIVED_US, "other")
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,8 @@ def test_a_report_stands_where_its_event_stands() -> None:
 )
 def test_a_type_matches_in_any_case_and_with_blanks(kind: str) -> None:
     """A type is known in any case and with blanks around it."""
-    assert indexed_ids(status_callback(type=kind)) == [("A", 0)]
+
+    assert [("A", 0)] == indexed_ids(status_callback(type=kind))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,7 @@ def test_a_type_matches_in_any_case_and_with_blanks(kind: str) -> None:
 )
 def test_other_known_types_make_no_report(kind: str) -> None:
     """Types that are known but not of statuses are neither reports nor quarantined."""
+
     assert Reading() == reading({"type": kind, "status": "READ", "ids": ["A"], "messageId": "A"})
 
 
@@ -146,6 +148,7 @@ def test_quarantine_gives_the_first_reason_that_applies(
     body: dict[str, Any], reason: QuarantineReason
 ) -> None:
     """A callback that cannot be read as a report is quarantined with the first fault in order."""
+
     assert Reading(quarantined=reason) == reading(body)
 
 
@@ -166,6 +169,7 @@ def test_quarantine_gives_the_first_reason_that_applies(
 )
 def test_what_is_not_an_object_of_json_is_unreadable(body: bytes) -> None:
     """Bytes that ingress never records do not stop decoding either: they are UNREADABLE."""
+
     assert Reading(quarantined=QuarantineReason.UNREADABLE) == reading(body)
 
 
@@ -174,7 +178,7 @@ def test_a_delivery_without_an_error_is_sent(error: object) -> None:
     """An error that is null, false, 0 or empty is none: the message left for WhatsApp."""
     report = only(delivery_callback(error=error))
 
-    assert (report.status, report.failure_reason, report.provider_status) == (Status.SENT, "", "")
+    assert (Status.SENT, "", "") == (report.status, report.failure_reason, report.provider_status)
 
 
 @pytest.mark.parametrize("spelling", ["-0", "0.000", "0e5", "0E-5", "-0.0e+10", "{ }", "[ ]"])
@@ -182,7 +186,7 @@ def test_other_spellings_of_nothing_are_no_error(spelling: str) -> None:
     """Zero and empty values are no error however they are spelt."""
     body = f'{{"type":"DeliveryCallback","messageId":"A","error":{spelling}}}'
 
-    assert only(reading(body.encode())).status == Status.SENT
+    assert Status.SENT == only(reading(body.encode())).status
 
 
 @pytest.mark.parametrize(
@@ -217,16 +221,17 @@ def test_error_and_its_code_count_in_a_status_callback_too() -> None:
     """A status callback takes its status from the word, and the failure's texts from the error."""
     report = only(status_callback(status="FAILED", error="no route", errorCode=463))
 
-    assert (
+    assert (Status.FAILED, "no route", "463") == (
         report.status,
         report.failure_reason,
         report.failure_code,
-    ) == (Status.FAILED, "no route", "463")
+    )
 
 
 def test_an_error_does_not_make_a_status_callback_fail() -> None:
     """Only a DeliveryCallback fails by its error; a status callback says what its word says."""
-    assert only(status_callback(status="READ", error="no route")).status == Status.READ
+
+    assert Status.READ == only(status_callback(status="READ", error="no route")).status
 
 
 @pytest.mark.parametrize("status", [None, 5, ["SENT"], {"a": 1}], ids=repr)
@@ -234,7 +239,7 @@ def test_a_delivery_needs_no_word(status: object) -> None:
     """A DeliveryCallback whose status is no string has an empty provider_status."""
     report = only(delivery_callback(status=status))
 
-    assert (report.status, report.provider_status) == (Status.SENT, "")
+    assert (Status.SENT, "") == (report.status, report.provider_status)
 
 
 def test_of_duplicate_keys_the_last_counts() -> None:
@@ -243,7 +248,7 @@ def test_of_duplicate_keys_the_last_counts() -> None:
 
     read = [reading(body % rest) for rest in (b"", rb',"other":"\ud800"')]
 
-    assert [indexed_ids(each) for each in read] == [[("B", 0)], [("B", 0)]]
+    assert [[("B", 0)], [("B", 0)]] == [indexed_ids(each) for each in read]
 
 
 @pytest.mark.parametrize("surrogate", ["", '"other":"\\udc00",'])
@@ -263,7 +268,7 @@ def test_nesting_of_a_thousand_levels_is_read(nested: str, surrogate: str) -> No
 
     read = [reading(body.encode()) for body in (elsewhere, in_error, in_ids)]
 
-    assert [each.reports[-1].message_id for each in read] == ["A", "A", "A"]
+    assert ["A", "A", "A"] == [each.reports[-1].message_id for each in read]
 
 
 def test_numbers_of_thousands_of_digits_are_read() -> None:
@@ -273,4 +278,4 @@ def test_numbers_of_thousands_of_digits_are_read() -> None:
 
     report = only(reading(f'{body},"momment":{digits},"phone":{digits},"ids":{digits}}}'.encode()))
 
-    assert (report.message_id, report.occur_time_estimated, report.phone) == ("A", True, "9" * 64)
+    assert ("A", True, "9" * 64) == (report.message_id, report.occur_time_estimated, report.phone)

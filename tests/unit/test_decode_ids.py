@@ -38,7 +38,8 @@ from tests.callbacks import delivery_callback, indexed_ids, only, reading, statu
 def test_each_distinct_id_makes_a_report(
     members: dict[str, Any], expected: list[tuple[str, int]]
 ) -> None:
-    """Distinct ids of `ids`, then `id`, keep their places in the raw arrays, invalid ones counted."""
+    """Distinct ids of `ids`, then `id`, keep their raw places, invalid ones counted."""
+
     assert expected == indexed_ids(status_callback(**members))
 
 
@@ -65,7 +66,7 @@ def test_other_numbers_are_no_ids(number: str) -> None:
     """A number with a fraction or an exponent, or with more than 128 digits, is skipped."""
     body = f'{{"type":"MessageStatusCallback","status":"SENT","ids":[{number},"A"]}}'
 
-    assert indexed_ids(reading(body.encode())) == [("A", 1)]
+    assert [("A", 1)] == indexed_ids(reading(body.encode()))
 
 
 @pytest.mark.parametrize(
@@ -119,12 +120,13 @@ def test_one_id_more_is_quarantined() -> None:
 
     read = [status_callback(ids=[*ids, "A"]), status_callback(ids=ids, id="A")]
 
-    assert [each.quarantined for each in read] == [QuarantineReason.TOO_MANY_IDS] * 2
+    assert [QuarantineReason.TOO_MANY_IDS] * 2 == [each.quarantined for each in read]
 
 
 def test_invalid_ids_are_not_too_many() -> None:
     """Only distinct valid ids count towards the limit."""
-    assert indexed_ids(status_callback(ids=[*[""] * 20_000, "A"])) == [("A", 20_000)]
+
+    assert [("A", 20_000)] == indexed_ids(status_callback(ids=[*[""] * 20_000, "A"]))
 
 
 @pytest.mark.parametrize(
@@ -140,4 +142,5 @@ def test_a_delivery_is_about_its_message_id(given: object, message_id: str) -> N
 @pytest.mark.parametrize("given", [None, "", "\0", "x" * 129, 1.5, True, {}, []], ids=repr)
 def test_a_delivery_without_a_valid_message_id_is_quarantined(given: object) -> None:
     """A DeliveryCallback whose `messageId` is not a valid id is quarantined as IDS_MISSING."""
-    assert delivery_callback(messageId=given).quarantined == QuarantineReason.IDS_MISSING
+
+    assert QuarantineReason.IDS_MISSING == delivery_callback(messageId=given).quarantined

@@ -18,7 +18,7 @@ def _occurred(spelling: str) -> int | None:
     body = f'{{"type":"MessageStatusCallback","status":"SENT","ids":["A"],"momment":{spelling}}}'
     report = only(reading(body.encode()))
     if report.occur_time_estimated:
-        assert report.occur_time_us == RECEIVED_US
+        assert RECEIVED_US == report.occur_time_us
         return None
     return report.occur_time_us
 
@@ -44,6 +44,7 @@ def _occurred(spelling: str) -> int | None:
 )
 def test_the_unit_shows_in_the_digits(spelling: str, expected: int) -> None:
     """Up to 11 digits are seconds, 12 to 14 milliseconds, 15 to 17 microseconds, however spelt."""
+
     assert expected == _occurred(spelling)
 
 
@@ -66,6 +67,7 @@ def test_the_unit_shows_in_the_digits(spelling: str, expected: int) -> None:
 )
 def test_a_moment_counts_between_2009_and_a_day_ahead(spelling: str, expected: int | None) -> None:
     """A moment counts from 2009-01-01 to 24 hours after the callback came, both inclusive."""
+
     assert expected == _occurred(spelling)
 
 
@@ -110,6 +112,7 @@ def test_a_moment_counts_between_2009_and_a_day_ahead(spelling: str, expected: i
 )
 def test_other_moments_are_estimated(spelling: str) -> None:
     """What is no whole number, or no plausible date, is the time of arrival and says so."""
+
     assert None is _occurred(spelling)
 
 
@@ -117,4 +120,4 @@ def test_a_missing_moment_is_estimated() -> None:
     """Without a momment the time of arrival is taken, and marked as an estimate."""
     report = only(reading(b'{"type":"MessageStatusCallback","status":"SENT","ids":["A"]}'))
 
-    assert (report.occur_time_estimated, report.occur_time_us) == (True, RECEIVED_US)
+    assert (True, RECEIVED_US) == (report.occur_time_estimated, report.occur_time_us)

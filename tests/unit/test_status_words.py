@@ -30,6 +30,7 @@ from service.plugchat.words import WORDS, status_of
 )
 def test_a_known_word_has_its_status(word: str, status: Status) -> None:
     """Every word known of the provider means the status its table gives it."""
+
     assert status == status_of(word)
 
 
@@ -61,6 +62,7 @@ def test_case_and_blanks_do_not_matter(word: str) -> None:
 )
 def test_other_words_are_unrecognized(word: str) -> None:
     """An empty word and one that is not in the table are UNRECOGNIZED, however alike they look."""
+
     assert Status.UNRECOGNIZED == status_of(word)
 
 
