@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
@@ -55,6 +55,14 @@ async def post(
     )
     assert response.status_code == httpx.codes.OK, response.text
     return str(response.json()["cursor"])
+
+
+async def post_each(
+    http: httpx.AsyncClient, bodies: Iterable[dict[str, Any]], instance: str = "acme"
+) -> str:
+    """Post callbacks one after the other; the cursor of the last one's end."""
+    cursors = [await post(http, body, instance) for body in bodies]
+    return cursors[-1]
 
 
 class Api:

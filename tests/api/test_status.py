@@ -6,7 +6,17 @@ import httpx
 import pytest
 
 from service.gen.plugchat.status.v1 import status_pb2 as pb
-from tests.calls import DOMAIN, SEED_BODY, Api, bad_request, callback, error_info, fresh_id, post
+from tests.calls import (
+    DOMAIN,
+    SEED_BODY,
+    Api,
+    bad_request,
+    callback,
+    error_info,
+    fresh_id,
+    post,
+    post_each,
+)
 
 
 async def test_documented_callback_is_answered(http: httpx.AsyncClient, api: Api) -> None:
@@ -28,8 +38,8 @@ async def test_documented_callback_is_answered(http: httpx.AsyncClient, api: Api
 async def test_status_never_goes_backwards(http: httpx.AsyncClient, api: Api) -> None:
     """READ stays READ whatever comes late, and every stage is kept."""
     message_id = fresh_id()
-    for word in ("READ", "SENT", "FAILED", "RECEIVED", "READ_BY_ME", "SEM_SINAL"):
-        cursor = await post(http, callback(message_id, word))
+    words = ("READ", "SENT", "FAILED", "RECEIVED", "READ_BY_ME", "SEM_SINAL")
+    cursor = await post_each(http, [callback(message_id, word) for word in words])
     message = await api.get(message_id, min_cursor=cursor)
 
     assert message.status == pb.STATUS_READ
@@ -70,10 +80,9 @@ async def test_ambiguous_message_id(http: httpx.AsyncClient, api: Api) -> None:
     """Two instances that share an id have to be told apart; at most ten of them are named."""
     message_id = fresh_id()
     instances = [f"tenant-{number:02}" for number in range(12)]
-    for instance in instances:
-        cursor = await post(http, callback(message_id), instance)
+    cursors = [await post(http, callback(message_id), instance) for instance in instances]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await api.get(message_id, min_cursor=cursor)
+        await api.get(message_id, min_cursor=cursors[-1])
     one = await api.get(message_id, instance="tenant-07")
 
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
@@ -115,8 +124,8 @@ async def test_longest_message_id(http: httpx.AsyncClient, api: Api) -> None:
 async def test_batch_get_is_partial(http: httpx.AsyncClient, api: Api) -> None:
     """Found ones come in the order asked, repeats once; missing and ambiguous ones are named."""
     first, second, shared = fresh_id(), fresh_id(), fresh_id()
-    for message_id, instance in ((first, "a"), (second, "b"), (shared, "a"), (shared, "b")):
-        cursor = await post(http, callback(message_id), instance)
+    await post_each(http, [callback(first), callback(shared)], "a")
+    cursor = await post_each(http, [callback(second), callback(shared)], "b")
     await api.get(shared, instance="b", min_cursor=cursor)
     asked = [second, "never-heard-of", first, shared, second, "never-heard-of"]
     response = await api.status.BatchGetMessageStatuses(
@@ -131,8 +140,8 @@ async def test_batch_get_is_partial(http: httpx.AsyncClient, api: Api) -> None:
 async def test_batch_get_in_one_instance(http: httpx.AsyncClient, api: Api) -> None:
     """With an instance nothing is ambiguous."""
     shared = fresh_id()
-    for instance in ("a", "b"):
-        cursor = await post(http, callback(shared), instance)
+    await post(http, callback(shared), "a")
+    cursor = await post(http, callback(shared), "b")
     await api.get(shared, instance="b", min_cursor=cursor)
     response = await api.status.BatchGetMessageStatuses(
         pb.BatchGetMessageStatusesRequest(message_ids=[shared], instance="b")

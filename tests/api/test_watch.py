@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.gen.plugchat.status.v1 import status_pb2 as pb
-from tests.calls import Api, bad_request, callback, error_info, fresh_id, post
+from tests.calls import Api, bad_request, callback, error_info, fresh_id, post, post_each
 
 NOW = pb.WatchStatusesRequest(from_now=True)
 
@@ -38,8 +38,7 @@ async def test_frames_in_order(http: httpx.AsyncClient, api: Api) -> None:
     """Opened, then what was missed, then CaughtUp, then what comes."""
     start = await post(http, callback(fresh_id()))
     missed = [fresh_id() for _ in range(3)]
-    for message_id in missed:
-        await post(http, callback(message_id))
+    await post_each(http, map(callback, missed))
     stream = api.watch(pb.WatchStatusesRequest(cursor=start))
     await stream.until("caught_up")
     kinds = stream.kinds()
@@ -74,10 +73,12 @@ async def test_every_cursor_resumes_exactly_behind_itself(
     print(f"seed {seed}")
     start = await post(http, callback(fresh_id()))
     ids = [fresh_id() for _ in range(6)]
-    for _ in range(40):
-        named = chance.sample(ids, chance.randint(1, 4))
-        word = chance.choice(["SENT", "RECEIVED", "READ", "PLAYED"])
-        end = await post(http, callback("", word, ids=named))
+    words = ["SENT", "RECEIVED", "READ", "PLAYED"]
+    bodies = [
+        callback("", chance.choice(words), ids=chance.sample(ids, chance.randint(1, 4)))
+        for _ in range(40)
+    ]
+    end = await post_each(http, bodies)
     await api.get(ids[0], min_cursor=end)
     everything = await _changes_from(api, pb.WatchStatusesRequest(cursor=start))
     cursors = [change.cursor for change in everything]
@@ -95,8 +96,7 @@ async def test_unchanged_reports_only_when_asked(http: httpx.AsyncClient, api: A
     message_id = fresh_id()
     body = callback(message_id, "READ", momment=1632234645000)
     start = await post(http, callback(fresh_id()))
-    for _ in range(3):
-        end = await post(http, body)
+    end = await post_each(http, [body] * 3)
     await api.get(message_id, min_cursor=end)
     changes = await _changes_from(api, pb.WatchStatusesRequest(cursor=start))
     reports = await _changes_from(
@@ -113,10 +113,11 @@ async def test_recipient_of_a_group_message(http: httpx.AsyncClient, api: Api) -
     """A participant's receipt is a change of its own, although the message stays READ."""
     message_id = fresh_id()
     start = await post(http, callback(fresh_id()))
-    for participant in ("111@lid", "222"):
-        end = await post(
-            http, callback(message_id, "READ", momment=1632234645, participant=participant)
-        )
+    bodies = [
+        callback(message_id, "READ", momment=1632234645, participant=participant)
+        for participant in ("111@lid", "222")
+    ]
+    end = await post_each(http, bodies)
     message = await api.get(message_id, min_cursor=end)
     changes = await _changes_from(api, pb.WatchStatusesRequest(cursor=start))
 
@@ -128,8 +129,7 @@ async def test_recipient_of_a_group_message(http: httpx.AsyncClient, api: Api) -
 async def test_from_time(http: httpx.AsyncClient, api: Api) -> None:
     """from_time starts at the first callback received then or later."""
     ids = [fresh_id() for _ in range(4)]
-    for message_id in ids:
-        end = await post(http, callback(message_id))
+    end = await post_each(http, map(callback, ids))
     second = await api.get(ids[1], min_cursor=end)
     changes = await _changes_from(api, pb.WatchStatusesRequest(from_time=second.receive_time))
 

@@ -1,9 +1,11 @@
 """UpdateWebhook and GetWebhook: a real server, and a real HTTPS provider on loopback."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import grpc
 import grpc.aio
@@ -188,7 +190,8 @@ async def test_secrets_are_nowhere(site: Site) -> None:
     site.provider.will(respond(401, TOKEN.encode() + URL.encode()))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await site.update()
-    metrics = httpx.get(f"{site.server.ops}/metrics", trust_env=False).text
+    async with httpx.AsyncClient(trust_env=False) as ops:
+        metrics = (await ops.get(f"{site.server.ops}/metrics")).text
     command = plugstatus("webhook", "--instance", "acme", API_TARGET=site.server.grpc)
     assert site.server.stop() == 0
     files = [path.read_bytes() for path in site.server.data_dir.iterdir()]
@@ -209,11 +212,15 @@ async def test_secrets_are_nowhere(site: Site) -> None:
 
 async def test_command_reads_the_address_from_stdin(site: Site) -> None:
     """`update-webhook -` keeps the address out of the process list; `webhook` shows the result."""
-    updated = plugstatus(
-        "update-webhook", "--instance", "acme", "-", stdin=URL + "\n", API_TARGET=site.server.grpc
-    )
-    shown = plugstatus("webhook", "--instance", "acme", "--json", API_TARGET=site.server.grpc)
-    absent = plugstatus("webhook", "--instance", "other", API_TARGET=site.server.grpc)
+
+    async def run(*arguments: str, stdin: str = "") -> "CompletedProcess[str]":
+        # On a thread: the provider answers on this loop.
+        target = site.server.grpc
+        return await asyncio.to_thread(plugstatus, *arguments, stdin=stdin, API_TARGET=target)
+
+    updated = await run("update-webhook", "--instance", "acme", "-", stdin=URL + "\n")
+    shown = await run("webhook", "--instance", "acme", "--json")
+    absent = await run("webhook", "--instance", "other")
 
     assert updated.returncode == 0, updated.stderr
     assert json.loads(shown.stdout)["url"] == SHOWN

@@ -41,8 +41,8 @@ def test_get_for_people_and_for_machines(server: ServerProcess) -> None:
 
 def test_get_exit_codes(server: ServerProcess) -> None:
     """1 for an unknown message and for no server, 2 for wrong use, one line each."""
-    for instance in ("a", "b"):
-        cursor = _post(server, callback("shared"), instance)
+    _post(server, callback("shared"), "a")
+    cursor = _post(server, callback("shared"), "b")
     plugstatus("get", "shared", "--instance", "b", "--min-cursor", cursor, API_TARGET=server.grpc)
     outcomes = {
         "unknown": plugstatus("get", "absent", API_TARGET=server.grpc),
