@@ -1,0 +1,129 @@
+"""Cursors as strings."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import errors
+from service.domain.events import END_OF_CALLBACK, ORIGIN, Mark, Place, Point, Position, end_of
+from service.wire.cursor import CursorCodec
+from tests.domain_values import NOW_US, places, times_us
+
+IDENTITY = "0123456789abcdef" * 2
+CODEC = CursorCodec(IDENTITY)
+SAMPLE = CODEC.encode(Place(Position(12_345), 67), NOW_US)
+
+
+@given(places, times_us)
+def test_a_cursor_names_its_place(place: Place, receive_time_us: int) -> None:
+    """Decoding a cursor gives back its place and recognises the event it was made for."""
+    text = CODEC.encode(place, receive_time_us)
+
+    cursor = CODEC.decode(text)
+
+    assert place == cursor.place
+    assert cursor.recognises(Mark(place.position, receive_time_us))
+
+
+@given(places, times_us)
+def test_a_cursor_is_short_and_plain(place: Place, receive_time_us: int) -> None:
+    """A cursor is at most 512 characters, fit for URLs, files and metadata."""
+    text = CODEC.encode(place, receive_time_us)
+
+    assert 0 < len(text) <= 512
+    assert set(text) <= set(string.ascii_letters + string.digits + "-_")
+
+
+def test_the_end_of_an_event_and_the_origin_have_cursors() -> None:
+    """The end of an event, and the place before every event, are cursors like any other."""
+    mark = Mark(Position(5), NOW_US)
+
+    places_named = [
+        CODEC.decode(text).place
+        for text in (CODEC.end_of(mark), CODEC.at(end_of(mark)), CODEC.end_of(ORIGIN))
+    ]
+
+    assert [Place(Position(5)), Place(Position(5)), Place(Position(0))] == places_named
+
+
+def test_a_point_has_the_cursor_of_its_place() -> None:
+    """A point's cursor is that of its place and time."""
+    point = Point(Place(Position(12_345), 67), NOW_US)
+
+    assert SAMPLE == CODEC.at(point)
+
+
+@pytest.mark.parametrize("at", range(len(SAMPLE)))
+def test_no_damaged_character_goes_unnoticed(at: int) -> None:
+    """Whatever one character of a cursor is replaced by, it is no cursor any more."""
+    for other in {*string.printable, "\0", "é", "\ud800", "=", "\uff1d"} - {SAMPLE[at]}:
+        damaged = SAMPLE[:at] + other + SAMPLE[at + 1 :]
+
+        with pytest.raises(errors.CursorInvalid):
+            CODEC.decode(damaged)
+
+
+@pytest.mark.parametrize("at", range(len(SAMPLE)))
+def test_no_missing_or_added_character_goes_unnoticed(at: int) -> None:
+    """A cursor that lost or gained a character is no cursor any more."""
+    for damaged in (SAMPLE[:at] + SAMPLE[at + 1 :], SAMPLE[:at] + "A" + SAMPLE[at:], SAMPLE[:at]):
+        with pytest.raises(errors.CursorInvalid):
+            CODEC.decode(damaged)
+
+
+@given(st.text(max_size=600))
+def test_other_texts_are_no_cursors(text: str) -> None:
+    """Any text that was never given out is refused as no cursor."""
+    with pytest.raises(errors.CursorInvalid):
+        CODEC.decode(text)
+
+
+@pytest.mark.parametrize(
+    "text", [f" {SAMPLE}", f"{SAMPLE}\n", f"{SAMPLE}=", SAMPLE.swapcase(), SAMPLE * 2]
+)
+def test_a_dressed_up_cursor_is_none(text: str) -> None:
+    """Blanks, padding, another case or a repetition make a cursor unreadable."""
+    with pytest.raises(errors.CursorInvalid):
+        CODEC.decode(text)
+
+
+def test_a_cursor_of_another_log_is_foreign() -> None:
+    """A whole cursor that another log gave out is foreign, not damaged."""
+    other = CursorCodec("fedcba9876543210" * 2)
+
+    with pytest.raises(errors.CursorForeign):
+        other.decode(SAMPLE)
+
+
+@given(times_us, times_us)
+def test_another_event_at_the_place_is_not_recognised(made_us: int, held_us: int) -> None:
+    """A cursor tells its event from one that was received at another time."""
+    cursor = CODEC.decode(CODEC.encode(Place(Position(5), 0), made_us))
+    expected = made_us % 2**32 == held_us % 2**32
+
+    assert expected == cursor.recognises(Mark(Position(5), held_us))
+
+
+@given(places, places)
+def test_places_compare_in_log_order(one: Place, other: Place) -> None:
+    """Places compare by position and then by index, the callback's end behind every report."""
+    expected = (one.position, one.index) < (other.position, other.index)
+
+    assert expected == (one < other)
+    assert one <= Place(one.position)
+
+
+def test_the_end_of_a_callback_is_before_the_next_one() -> None:
+    """The end of a callback stands behind its last report and before the next callback."""
+    ordered = [
+        Place(Position(1), 0),
+        Place(Position(1), END_OF_CALLBACK - 1),
+        Place(Position(1)),
+        Place(Position(2), 0),
+    ]
+
+    backwards = ordered[::-1]
+
+    assert ordered == sorted(backwards)
