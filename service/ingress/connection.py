@@ -129,18 +129,29 @@ class Connection(HttpToolsProtocol):
             self._bound_unfinished(len(data))
 
     def _parse(self, data: bytes) -> None:
+        """Feed the parser, around two things it makes of a request that we do not."""
         while data:
+            begins = self._sending is _Sending.BETWEEN
+            requests = self._requests
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                version = self.parser.get_http_version()
                 head = framing.without_upgrade(
-                    self.parser.get_method(), self.url, version, self.headers
+                    self.parser.get_method(),
+                    self.url,
+                    self.parser.get_http_version(),
+                    self.headers,
                 )
                 data = head + data[upgrade.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
+            except httptools.HttpParserInvalidMethodError:
+                is_first = begins and self._requests == requests + 1
+                renamed = framing.with_known_method(data.lstrip(b"\r\n")) if is_first else None
+                if renamed is None:
+                    raise
+                data = renamed
             else:
                 return
+            self.parser = httptools.HttpRequestParser(self)
 
     def _bound_unfinished(self, segment_bytes: int) -> None:
         """Bound what no callback tells: blanks, chunk extensions, the chunks' own lines."""

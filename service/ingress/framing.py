@@ -4,7 +4,10 @@ httptools itself refuses Content-Length beside Transfer-Encoding, several length
 sizes, bare line feeds, folded lines and blanks before a colon.
 """
 
+import re
 from collections.abc import Sequence
+
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ")
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -39,3 +42,13 @@ def without_upgrade(method: bytes, url: bytes, version: str, headers: Headers) -
     lines = [b"%s %s HTTP/%s" % (method, url, version.encode())]
     lines += [b"%s: %s" % header for header in headers if header[0] != b"upgrade"]
     return b"\r\n".join([*lines, b"", b""])
+
+
+def with_known_method(request: bytes) -> bytes | None:
+    """The beginning of a request with a method that httptools knows and no route takes.
+
+    httptools knows a fixed list, and calls a request with another method no HTTP at all; to a
+    route the one is as good as the other. None if it does not begin with a method.
+    """
+    method = _METHOD.match(request)
+    return None if method is None else b"UNLOCK " + request[method.end() :]
