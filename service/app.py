@@ -49,6 +49,9 @@ from service.wire.cursor import CursorCodec
 
 _log = structlog.get_logger(__name__)
 
+_ONE_SIGNAL_S = 0.2
+"""Shorter than a person or a supervisor takes to insist."""
+
 
 async def serve(config: Config) -> None:
     """Run until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
@@ -195,6 +198,7 @@ class Application:
             failing_s=limits.append_failing_s,
         )
         self._appender.start()
+        self._metrics.log_position.set_function(lambda: self._appender.last_position)
         self._closers.push_async_callback(self._appender.close)
 
     async def _start_hub(self) -> None:
@@ -301,15 +305,24 @@ def _give_up() -> None:
 
 
 def _on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+    """SIGTERM or SIGINT: `stop`. The next one ends the process as if it had never been handled.
+
+    Those that come within `_ONE_SIGNAL_S` count as one: a parent and a process group both deliver
+    what was sent once.
+    """
     loop = asyncio.get_running_loop()
+    ending = (signal.SIGTERM, signal.SIGINT)
+
+    def unhandle() -> None:
+        for number in ending:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
 
     def drain() -> None:
-        stop.set()
-        # The next one ends the process as if it had never been handled.
-        for handled in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(handled)
-            signal.signal(handled, signal.SIG_DFL)
+        if not stop.is_set():
+            stop.set()
+            loop.call_later(_ONE_SIGNAL_S, unhandle)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending:
         loop.add_signal_handler(number, drain)
     loop.add_signal_handler(signal.SIGHUP, reload)

@@ -91,6 +91,13 @@ class ServerProcess:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def wait_or_none(self, timeout_s: float) -> int | None:
+        """Its exit code, or None if it still runs after that time."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
     def wait(self, timeout_s: float = STOP_S) -> int:
         """Its exit code. Raises subprocess.TimeoutExpired if it does not end."""
         code = self._process.wait(timeout_s)

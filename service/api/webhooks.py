@@ -101,7 +101,7 @@ class WebhookUpdates:
         self._limits = limits
         self._allowed_hosts = allowed_hosts
         self._metrics = metrics
-        self._turns = turns or LocalTurns()
+        self._turns = LocalTurns() if turns is None else turns
         self._sleep = sleep
         self._draining = False
         self._tasks: set[asyncio.Task[WebhookUpdate]] = set()
@@ -266,10 +266,7 @@ class WebhookUpdates:
         finally:
             self._under_way.discard(attempt.update_id)
         self._tell(wanted.instance, outcome)
-        # So that a GetWebhook right after the answer shows it; nothing depends on it.
-        with suppress(errors.ViewsBehind, errors.ShuttingDown):
-            async with self._interruptible(None):
-                await self._views_reached(concluded_at, self._limits.outcome_shown_s)
+        await self._wait_until_shown(wanted, concluded_at)
         if heard.fault is not None:
             raise heard.fault
         # Accepted, so the address in force is this one, whatever it was before.
@@ -291,7 +288,7 @@ class WebhookUpdates:
         return outcomes.ACCEPTED
 
     async def _record_outcome(self, instance: str, outcome: Outcome) -> tuple[Position, int]:
-        """Where and when it was recorded. Raises LogUnavailable after `outcome_appends_max` tries."""
+        """Its position and time. Raises LogUnavailable after `outcome_appends_max` tries."""
         for attempt in range(self._limits.outcome_appends_max):
             if attempt:
                 with suppress(errors.ShuttingDown):
@@ -302,6 +299,14 @@ class WebhookUpdates:
         raise errors.LogUnavailable(
             "the outcome of the update cannot be recorded: run it again once the log is back"
         )
+
+    async def _wait_until_shown(self, wanted: _Wanted, position: Position) -> None:
+        """So that a GetWebhook right after the answer shows it; nothing depends on it."""
+        # Half of what is left: the answer itself must not come too late for the wait.
+        shown_s = min(self._limits.outcome_shown_s, max(0.0, self._left_s(wanted) / 2))
+        with suppress(errors.RetryLater):
+            async with self._interruptible(None):
+                await self._views_reached(position, shown_s)
 
     def _tell(self, instance: str, outcome: Outcome) -> None:
         state = outcome.state.name

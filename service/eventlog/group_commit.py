@@ -77,6 +77,8 @@ class GroupCommit:
         self._writing = False
         self._state = _State.NEW
         self._handed_over: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self.last_position = Position(0)
+        """Of the last event appended here; 0 before the first."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -154,6 +156,8 @@ class GroupCommit:
         self._waiting_bytes -= batch.contents_bytes
         self._hand_over()
         self._failing_until_s = self._loop.time() + self._failing_s if failure else 0.0
+        if not failure:
+            self.last_position = Position(first + len(batch.events) - 1)
         position = first
         for waiter in batch.waiters:
             if not waiter.done():

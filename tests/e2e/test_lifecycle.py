@@ -133,14 +133,29 @@ def test_second_sigterm_ends_at_once(server: ServerProcess) -> None:
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(
             b"POST /instancia/acme/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
-            b"Content-Type: application/json\r\n\r\n{"
+            b"Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n"
         )
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
         server.signal(signal.SIGTERM)
         _wait_for_log(server, "draining")
-        server.signal(signal.SIGTERM)
+        signalled = 1
+        while server.wait_or_none(0.1) is None:
+            server.signal(signal.SIGTERM)
+            signalled += 1
         code = server.wait()
 
     assert code == -signal.SIGTERM
+    assert signalled > 1
+    assert not any('"stopped"' in line for line in server.log)
+
+
+def test_one_sigterm_delivered_twice_is_one(server: ServerProcess) -> None:
+    """A parent and a process group that both pass a SIGTERM on do not cut the drain short."""
+    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGTERM)
+    code = server.wait()
+
+    assert code == 0
 
 
 async def test_health_and_readiness(server: ServerProcess) -> None:
