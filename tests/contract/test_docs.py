@@ -1,0 +1,46 @@
+"""The documentation names what there is."""
+
+from pathlib import Path
+
+import pytest
+
+from service.cli import cli
+from service.config import CLIENT_SETTINGS, SETTINGS
+from service.plugchat.words import WORDS
+from service.telemetry import Metrics
+
+ROOT = Path(__file__).parents[2]
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
+PROVIDER = (ROOT / "docs" / "provider.md").read_text()
+
+
+@pytest.mark.parametrize("setting", [*SETTINGS, *CLIENT_SETTINGS], ids=lambda s: str(s.name))
+def test_settings(setting: object) -> None:
+    """Every offered setting stands in the operating guide with its default; no other does."""
+    variable = f"`{setting.variable}`"  # type: ignore[attr-defined]
+    offered = bool(setting.offered)  # type: ignore[attr-defined]
+
+    assert (variable in OPERATING) == offered
+
+
+def test_metrics() -> None:
+    """Every metric stands in the operating guide under the name Prometheus shows."""
+    names = [
+        metric.name + ("_total" if metric.type == "counter" else "")
+        for metric in Metrics().registry.collect()
+    ]
+
+    assert [name for name in names if f"`{name}`" not in OPERATING] == []
+
+
+def test_words() -> None:
+    """Every status word stands in the page on the provider."""
+
+    assert [word for word in WORDS if f"`{word}`" not in PROVIDER] == []
+
+
+def test_commands() -> None:
+    """Every command stands in the changelog's or the README's list."""
+    told = (ROOT / "CHANGELOG.md").read_text() + (ROOT / "README.md").read_text()
+
+    assert [name for name in cli.commands if name not in told] == []
