@@ -136,13 +136,15 @@ class Application:
     ) -> None:
         await self._grpc.begin_drain()
         self._hub.end_watchers(Ending.SHUTTING_DOWN)
+        await self._webhooks.drain()
         await self._closers.aclose()
         await self._http.close()
 
     def reload(self) -> None:
-        """Read tokens and credentials again."""
+        """Read tokens, credentials and the provider's CA again."""
         self._http.reload()
         self._credentials.reload()
+        self._plugchat.reload()
 
     async def _start(self) -> None:
         config, closers = self._config, self._closers
@@ -209,12 +211,13 @@ class Application:
     def _build_webhooks(self) -> None:
         config = self._config
         self._credentials = Credentials(config, self._clock)
+        self._plugchat = PlugchatClient(config, self._clock)
         self._webhooks = WebhookUpdates(
             appender=self._appender,
             log=self._log,
             views=self._views,
             views_reached=self._hub.reached,
-            plugchat=PlugchatClient(config, self._clock),
+            plugchat=self._plugchat,
             credentials=self._credentials,
             clock=self._clock,
             limits=config.limits,
@@ -223,7 +226,6 @@ class Application:
         )
         recovering = asyncio.create_task(self._recover_webhooks(), name="webhook recovery")
         self._closers.push_async_callback(_cancelled, recovering)
-        self._closers.push_async_callback(self._webhooks.drain)
 
     async def _recover_webhooks(self) -> None:
         """End the attempts a server left behind, once the views stand at the log's head."""

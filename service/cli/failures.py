@@ -1,7 +1,5 @@
 """From errors to exit codes."""
 
-import grpc
-
 from service import errors
 from service.client import CallFailed
 
@@ -45,7 +43,7 @@ def exit_code_of(error: Exception) -> int | None:
 
 def explained(error: CallFailed, target: str) -> Exception:
     """The failure, or what to do about a server that is not there."""
-    if error.code is grpc.StatusCode.UNAVAILABLE and not error.reason:
+    if error.code.name == "UNAVAILABLE" and not error.reason:
         return Unreachable(
             f"no plugstatus answers at {target}: start one with `plugstatus serve`, or name "
             "another with PLUGSTATUS_API_TARGET"
