@@ -1,13 +1,18 @@
 """What every test runs with."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from service.clock import Clock
 from service.config import Limits
+from service.eventlog.log import LogReader
 from tests.clock import FakeClock
+from tests.logs import LOGS, LogUnderTest
 
 # Random on every run. A failure prints its seed (`--hypothesis-seed` replays the run) and a
 # `@reproduce_failure` line (replays the one example); nothing depends on a database of examples.
@@ -35,3 +40,22 @@ def clock() -> FakeClock:
     stopped = FakeClock()
     _: Clock = stopped
     return stopped
+
+
+@pytest.fixture(params=LOGS)
+def log_kind(request: pytest.FixtureRequest) -> str:
+    """The name of an implementation of the event log."""
+    return str(request.param)
+
+
+@pytest.fixture
+def log(log_kind: str, tmp_path: Path) -> LogUnderTest:
+    """An empty log of each implementation."""
+    return LOGS[log_kind](tmp_path)
+
+
+@pytest.fixture
+def reader(log: LogUnderTest) -> Iterator[LogReader]:
+    """A reader of that log."""
+    with closing(log.open_reader()) as opened:
+        yield opened

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from service.config.settings import PREFIX, SETTINGS, Setting
 from service.config.values import Bind, Config, Secret
@@ -189,7 +189,8 @@ def _database_url(name: str, text: str, default: Path) -> str:
             PREFIX + name,
             "only sqlite:/// is offered by this version: leave it unset, or name a file",
         )
-    return text or f"sqlite:///{default}"
+    # In a URL a folder named `a?b` or `a%20b` would be another one.
+    return text or f"sqlite:///{quote(str(default))}"
 
 
 def _https_url(name: str, text: str) -> str:

@@ -34,7 +34,7 @@ def database_path(variable: str, url_text: str) -> Path:
         raise errors.ConfigInvalid(
             variable, "only sqlite:/// is offered by this version: leave it unset, or name a file"
         )
-    if not url.database or url.database == ":memory:" or url.query:
+    if not url.database or url.database == ":memory:" or "?" in url_text:
         raise errors.ConfigInvalid(
             variable, "must name a file without options: sqlite:///path/to/file.db"
         )
@@ -73,6 +73,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(
             f"{path.as_uri()}?mode={mode}",
@@ -84,5 +85,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         connection.execute("PRAGMA mmap_size=0")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
         raise errors.StoreUnusable(f"{path} cannot be opened: {error}") from error
     return connection

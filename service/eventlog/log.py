@@ -52,7 +52,10 @@ class LogReader(Protocol):
         ...
 
     def received_from(self, time_us: int) -> Position | None:
-        """The lowest position received at that time or later, or None if all came before."""
+        """The lowest position received at that time or later, or None if all came before.
+
+        The lowest one kept, if retention has removed that position.
+        """
         ...
 
     def close(self) -> None: ...

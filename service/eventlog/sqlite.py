@@ -16,7 +16,8 @@ from service.eventlog.tables import events, log
 
 # One statement a batch. The bodies travel joined in one blob and are cut out by place and
 # length, because a JSON function handed the bodies themselves would rewrite them. The rows keep
-# the order of the array, so positions do too.
+# the order of the array, so positions do too. One byte leads the blob: a part of an empty one
+# would be NULL.
 _INSERT = """
 INSERT INTO events (instance, receive_time_us, receive_time_max_us, kind, content)
 SELECT json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
@@ -24,6 +25,7 @@ SELECT json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(va
        substr(?1, json_extract(value, '$[0]'), json_extract(value, '$[1]'))
 FROM json_each(?2)
 """
+_LEAD = b"\0"
 
 _HEAD = statements.for_sqlite(
     select(events.c.position, events.c.receive_time_us, events.c.receive_time_max_us)
@@ -70,7 +72,7 @@ class SqliteLogWriter:
     def append(self, events: Sequence[NewEvent]) -> Position:
         assert events
         receive_time_max_us = self._receive_time_max_us
-        offset = 1
+        offset = len(_LEAD) + 1
         rows = []
         for event in events:
             receive_time_max_us = max(receive_time_max_us, event.receive_time_us)
@@ -86,7 +88,7 @@ class SqliteLogWriter:
                 )
             )
             offset += length
-        contents = b"".join([event.content for event in events])
+        contents = b"".join([_LEAD, *[event.content for event in events]])
         with _translated():
             last = self._insert(contents, msgspec.json.encode(rows).decode())
         self._receive_time_max_us = receive_time_max_us

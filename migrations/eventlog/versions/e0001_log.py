@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("receive_time_max_us", sa.BigInteger, nullable=False),
         sa.Column("kind", sa.Integer, nullable=False),
         sa.Column("content", sa.LargeBinary, nullable=False),
+        sa.CheckConstraint("position > 0"),
         sqlite_autoincrement=True,
     )
     for trigger in _guards():
@@ -57,11 +58,13 @@ def _guards() -> list[str]:
         BEGIN SELECT RAISE(ABORT,
           'the event log is append-only: only a prefix below kept_from may go'); END
         """,
-        # INSERT OR REPLACE would remove a row without asking the trigger above.
+        # Nothing goes in front of what is there, and INSERT OR REPLACE would remove a row without
+        # asking the trigger above. A position that SQLite is still to choose shows as -1 here.
         """
         CREATE TRIGGER events_insert BEFORE INSERT ON events
-        WHEN EXISTS (SELECT 1 FROM events WHERE position = NEW.position)
-        BEGIN SELECT RAISE(ABORT, 'the event log is append-only: this position is taken'); END
+        WHEN NEW.position > 0 AND NEW.position <= (SELECT max(position) FROM events)
+        BEGIN SELECT RAISE(ABORT,
+          'the event log is append-only: this position is taken, or was'); END
         """,
         """
         CREATE TRIGGER log_update BEFORE UPDATE ON log

@@ -1,0 +1,134 @@
+"""The implementations of the event log, for the one suite that all of them pass.
+
+A further implementation is one more entry of LOGS.
+"""
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar
+
+from service.database.schema import Store, upgrade_sqlite
+from service.domain.events import Event, EventKind, NewEvent, Position
+from service.eventlog.log import LogReader, LogWriter
+from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from tests.domain_values import NOW_US
+
+
+class LogUnderTest(ABC):
+    """One empty log, and ways to reach its database past the service."""
+
+    refusals: ClassVar[tuple[type[Exception], ...]]
+    """What a foreign connection gets when the database itself refuses a statement."""
+
+    forbidden: ClassVar[tuple[str, ...]]
+    """Statements beside the portable ones that would rewrite the log, whose head is at 5."""
+
+    @abstractmethod
+    def __init__(self, folder: Path) -> None: ...
+
+    @abstractmethod
+    def open_writer(self) -> LogWriter: ...
+
+    @abstractmethod
+    def open_reader(self) -> LogReader: ...
+
+    @abstractmethod
+    def execute(self, sql: str) -> None:
+        """Run a statement on a connection that is not the service's."""
+
+    @abstractmethod
+    def erase(self, position: Position, tombstone: bytes) -> None:
+        """What erasure does to an event."""
+
+    @abstractmethod
+    def keep_from(self, position: Position) -> None:
+        """What retention does: say what is kept, then remove what stands before it."""
+
+    @abstractmethod
+    def refuse(self, instance: str) -> None:
+        """Make the database refuse every further event of the instance."""
+
+
+_COLUMNS = "position, instance, receive_time_us, receive_time_max_us, kind, content"
+_VALUES = f"'acme', {NOW_US}, {NOW_US}, 1, x'00'"
+
+
+class SqliteLog(LogUnderTest):
+    refusals = (sqlite3.IntegrityError,)
+    forbidden = (
+        f"INSERT OR REPLACE INTO events ({_COLUMNS}) VALUES (3, {_VALUES})",
+        f"REPLACE INTO events ({_COLUMNS}) VALUES (5, {_VALUES})",
+        f"INSERT INTO events ({_COLUMNS}) VALUES (3, {_VALUES}) "
+        "ON CONFLICT (position) DO UPDATE SET content = excluded.content",
+        f"INSERT INTO events ({_COLUMNS}) VALUES (3, {_VALUES}) "
+        "ON CONFLICT DO UPDATE SET position = 9",
+        "UPDATE OR REPLACE events SET position = 4 WHERE position = 3",
+        "UPDATE events SET rowid = 9 WHERE position = 5",
+        "INSERT OR REPLACE INTO log VALUES ('0', 9)",
+    )
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "events.db"
+        upgrade_sqlite(Store.EVENT_LOG, self._path)
+
+    def open_writer(self) -> LogWriter:
+        return SqliteLogWriter(self._path)
+
+    def open_reader(self) -> LogReader:
+        return SqliteLogReader(self._path)
+
+    def execute(self, sql: str) -> None:
+        self._run((sql, ()))
+
+    def erase(self, position: Position, tombstone: bytes) -> None:
+        sql = "UPDATE events SET kind = ?, content = ? WHERE position = ?"
+        self._run((sql, (EventKind.TOMBSTONE, tombstone, position)))
+
+    def keep_from(self, position: Position) -> None:
+        self._run(
+            ("UPDATE log SET kept_from = ?", (position,)),
+            ("DELETE FROM events WHERE position < ?", (position,)),
+        )
+
+    def refuse(self, instance: str) -> None:
+        self.execute(
+            f"CREATE TRIGGER refuse BEFORE INSERT ON events WHEN NEW.instance = '{instance}' "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+
+    def _run(self, *statements: tuple[str, Sequence[Any]]) -> None:
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            for sql, parameters in statements:
+                connection.execute(sql, parameters)
+
+
+LOGS: dict[str, type[LogUnderTest]] = {"sqlite": SqliteLog}
+
+
+def new_event(content: bytes = b"{}", **given: Any) -> NewEvent:
+    """A callback of acme, received at NOW_US."""
+    values: dict[str, Any] = {
+        "instance": "acme",
+        "receive_time_us": NOW_US,
+        "kind": EventKind.CALLBACK,
+    }
+    return NewEvent(content=content, **(values | given))
+
+
+def appended(log: LogUnderTest, *events: NewEvent) -> list[Event]:
+    """Append the events as one batch with a writer of its own, and say how they read."""
+    with closing(log.open_writer()) as writer:
+        first = writer.append(events)
+    return [
+        Event(
+            Position(first + offset),
+            event.instance,
+            event.receive_time_us,
+            event.kind,
+            event.content,
+        )
+        for offset, event in enumerate(events)
+    ]
