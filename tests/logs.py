@@ -51,6 +51,14 @@ class LogUnderTest(ABC):
     def refuse(self, instance: str) -> None:
         """Make the database refuse every further event of the instance."""
 
+    @abstractmethod
+    def take_away(self) -> None:
+        """Make the database one that cannot be opened. Nobody has it open."""
+
+    @abstractmethod
+    def bring_back(self) -> None:
+        """Undo `take_away`."""
+
 
 _COLUMNS = "position, instance, receive_time_us, receive_time_max_us, kind, content"
 _VALUES = f"'acme', {NOW_US}, {NOW_US}, 1, x'00'"
@@ -98,6 +106,12 @@ class SqliteLog(LogUnderTest):
             f"CREATE TRIGGER refuse BEFORE INSERT ON events WHEN NEW.instance = '{instance}' "
             "BEGIN SELECT RAISE(ABORT, 'refused'); END"
         )
+
+    def take_away(self) -> None:
+        self._path.rename(self._path.with_suffix(".away"))
+
+    def bring_back(self) -> None:
+        self._path.with_suffix(".away").rename(self._path)
 
     def _run(self, *statements: tuple[str, Sequence[Any]]) -> None:
         with closing(sqlite3.connect(self._path)) as connection, connection:
