@@ -118,15 +118,13 @@ class Connection(HttpToolsProtocol):
             if self._wire_bytes > self._limits.linger_bytes_max:
                 self.transport.abort()
             return
-        # A request that begins inside this segment does not answer for what stands before it.
-        self._segment_bytes = 0 if self._sending is _Sending.BETWEEN else len(data)
+        self._segment_bytes = len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError:
             self._refuse(self._fault)
             return
-        if self._sending in {_Sending.HEAD, _Sending.BODY}:
-            self._bound_unfinished(len(data))
+        self._bound_unfinished()
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser, around two things it makes of a request that we do not."""
@@ -153,10 +151,12 @@ class Connection(HttpToolsProtocol):
                 return
             self.parser = httptools.HttpRequestParser(self)
 
-    def _bound_unfinished(self, segment_bytes: int) -> None:
+    def _bound_unfinished(self) -> None:
         """Bound what no callback tells: blanks, chunk extensions, the chunks' own lines."""
-        self._wire_bytes += segment_bytes
-        if self._sending is _Sending.HEAD and self._wire_bytes > self._limits.head_bytes_max:
+        self._wire_bytes += self._segment_bytes
+        if self._sending is _Sending.BETWEEN:
+            self._wire_bytes = 0
+        elif self._sending is _Sending.HEAD and self._wire_bytes > self._limits.head_bytes_max:
             self._refuse(problems.HEAD_TOO_LARGE)
         elif self._wire_bytes > self._wire_bytes_max:
             self._refuse(problems.BODY_TOO_LARGE)
@@ -168,7 +168,6 @@ class Connection(HttpToolsProtocol):
         self._enter(_Sending.HEAD)
         self._requests += 1
         self._head_bytes = 0
-        self._wire_bytes = -self._segment_bytes
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -200,6 +199,8 @@ class Connection(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._sending = _Sending.BETWEEN
+        # The next request may begin in this segment, and does not answer for what stands before.
+        self._wire_bytes = -self._segment_bytes
         if self._running is None:
             self._await_request()
 

@@ -1,0 +1,424 @@
+"""What one peer can do to a connection, and what it cannot do to others."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests import ingress_site, raw_http
+from tests.ingress_site import BODY, Site
+from tests.raw_http import chunks, connected, head, post
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with ingress_site.running(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[Site]:
+    """A site that waits a fifth of a second where others wait seconds."""
+    async with ingress_site.running(
+        tmp_path, request_s=0.2, idle_connection_s=0.2, linger_s=0.2
+    ) as running:
+        yield running
+
+
+async def test_requests_follow_each_other_on_one_connection(site: Site) -> None:
+    """A connection is kept: each request gets its answer, and the date is there."""
+    async with connected(site.ingress.http_bind) as client:
+        for _ in range(3):
+            await client.send(post(BODY))
+            answer = await client.answer()
+
+            assert answer.status == 200
+            assert "date" in answer.headers
+            assert "server" not in answer.headers
+
+
+async def test_pipelined_requests_are_answered_in_order(site: Site) -> None:
+    """Requests sent ahead of the answers are recorded and answered one after another."""
+    bodies = [b'{"n":%d}' % n for n in range(10)]
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(b"".join(post(body) for body in bodies[:5]) + post(b"no"))
+        await client.send(*(post(body) for body in bodies[5:]))
+        statuses = [(await client.answer()).status for _ in range(11)]
+
+    assert statuses == [200] * 5 + [400] + [200] * 5
+    assert site.contents() == bodies
+
+
+async def test_too_many_pipelined_requests_end_the_connection(site: Site) -> None:
+    """What was taken is answered in order; the rest is neither read nor recorded."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(BODY) * 500)
+        answers = await client.closed()
+    answered = answers.count(b"HTTP/1.1 200 ")
+
+    assert 1 <= answered <= 20
+    assert answers.count(b"HTTP/1.1 ") == answered
+    assert len(site.events()) == answered
+
+
+async def test_a_request_in_single_bytes_is_recorded(site: Site) -> None:
+    """However a request is cut into segments, it is the same request."""
+    request = post(BODY)
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(*(request[i : i + 1] for i in range(len(request))))
+
+        assert (await client.answer()).status == 200
+    assert site.contents() == [BODY]
+
+
+async def test_a_chunked_body_is_recorded(site: Site) -> None:
+    """Chunks and their extensions are framing, not content."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(
+            head(b"Transfer-Encoding: chunked"), b"2;x=y\r\n{}\r\n", b"1\r\n \r\n0\r\n\r\n"
+        )
+
+        assert (await client.answer()).status == 200
+    assert site.contents() == [b"{} "]
+
+
+async def test_a_chunked_body_over_the_limit_is_413_while_it_arrives(site: Site) -> None:
+    """The limit holds without a length: the answer comes though the body never ends."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(head(b"Transfer-Encoding: chunked"))
+        await client.send(*[b"10000\r\n" + b" " * 0x10000 + b"\r\n"] * 17)
+        answer = await client.answer()
+
+        assert answer.status == 413
+        assert answer.headers["connection"] == "close"
+    assert site.events() == []
+
+
+async def test_a_body_in_tiny_chunks_cannot_cost_many_times_its_size(site: Site) -> None:
+    """A mebibyte in chunks of one byte, six on the wire each, is cut off with 413."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(head(b"Transfer-Encoding: chunked"))
+        await client.send(*[b"1\r\n \r\n" * 20_000] * 50)
+
+        assert (await client.answer()).status == 413
+
+
+@pytest.mark.parametrize("size", [2 * MIB, 12 * MIB])
+async def test_a_peer_that_sends_on_can_read_an_early_answer(site: Site, size: int) -> None:
+    """413 by length is read whole, not lost in a reset, though the body was sent to its end."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(b" " * size))
+        answer = await client.answer()
+
+        assert answer.status == 413
+        assert answer.headers["connection"] == "close"
+        assert await client.closed() == b""
+
+
+async def test_a_peer_that_never_stops_sending_is_cut_off(hasty: Site) -> None:
+    """Behind an early answer only so much is read, for so long; then the connection ends."""
+    async with connected(hasty.ingress.http_bind) as client:
+        await client.send(post(length=2 * MIB))
+
+        assert (await client.answer()).status == 413
+        assert await client.closed() == b""
+
+
+async def test_the_rest_of_a_short_body_is_read_behind_an_early_answer(site: Site) -> None:
+    """A refused request whose body is short and still arriving does not end the connection."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(length=len(BODY), path=b"/nowhere"))
+        refused = await client.answer()
+        await client.send(BODY[:5], BODY[5:] + post(BODY))
+        recorded = await client.answer()
+
+    assert (refused.status, recorded.status) == (404, 200)
+    assert "connection" not in refused.headers
+
+
+async def test_a_peer_that_expects_100_continue_is_told_to_go_on(site: Site) -> None:
+    """100 Continue is sent when the head was found good, and only then."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(b"", b"Expect: 100-continue", length=len(BODY)))
+        going_on = await client.answer()
+        await client.send(BODY)
+        recorded = await client.answer()
+        await client.send(post(b"", b"Expect: 100-continue", length=len(BODY), path=b"/nowhere"))
+        refused = await client.answer()
+
+        assert (going_on.status, recorded.status, refused.status) == (100, 200, 404)
+        assert refused.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        head(b"X: " + b"a" * 33_000),
+        head(*[b"X: a"] * 8_000),
+        head(path=b"/" + b"a" * 33_000),
+        b"POST / HTTP/1.1\r\nX:" + b" " * 200_000,
+        b"POST /" + b"a" * 200_000,
+        b"POST / HTTP/1.1\r\n" + b"a" * 200_000,
+    ],
+    ids=["one header", "many headers", "path", "blanks", "endless path", "endless name"],
+)
+async def test_a_head_over_32_kib_is_431(site: Site, request_bytes: bytes) -> None:
+    """Whatever makes the head large, it is refused, and the connection closed."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(request_bytes)
+        answer = await client.answer()
+
+        assert answer.status == 431
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert await client.closed() == b""
+
+
+async def test_a_head_in_tiny_pieces_is_bounded_as_well(site: Site) -> None:
+    """A header that grows segment by segment is refused once it is too large."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(b"POST / HTTP/1.1\r\nX: ", *[b"a" * 100] * 400)
+
+        assert (await client.answer()).status == 431
+
+
+async def test_a_head_of_nearly_32_kib_is_taken(site: Site) -> None:
+    """The bound leaves room for every head below it."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(BODY, b"X: " + b"a" * (32 * 1024 - 200)))
+
+        assert (await client.answer()).status == 200
+
+
+async def test_a_large_body_does_not_count_as_the_next_head(site: Site) -> None:
+    """A head that begins in the segment that ends a large body is measured by itself."""
+    body = b'{"a":"' + b"x" * 100_000 + b'"}'
+    request = post(BODY)
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(body) + request[:40])
+        first = await client.answer()
+        await client.send(request[40:])
+        second = await client.answer()
+
+    assert (first.status, second.status) == (200, 200)
+
+
+async def test_trailers_are_no_headers(site: Site) -> None:
+    """Fields behind the last chunk cannot change what the head said."""
+    trailer = b"Content-Encoding: gzip\r\nContent-Type: text/plain\r\n\r\n"
+    async with connected(site.ingress.http_bind) as client:
+        request = head(b"Transfer-Encoding: chunked") + chunks(BODY)[:-2] + trailer
+        await client.send(request + post(BODY))
+
+        assert (await client.answer()).status == 200
+        assert (await client.answer()).status == 200
+
+
+async def test_endless_trailers_are_cut_off(site: Site) -> None:
+    """Trailers are bounded like a head."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(head(b"Transfer-Encoding: chunked") + chunks(BODY)[:-2])
+        await client.send(*[b"X: " + b"a" * 1_000 + b"\r\n"] * 50)
+
+        assert (await client.answer()).status == 431
+    assert site.events() == []
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        head(b"Content-Length: 5", b"Transfer-Encoding: chunked") + chunks(b"{}"),
+        head(b"Transfer-Encoding: chunked", b"Content-Length: 5") + chunks(b"{}"),
+        head(b"Content-Length: 2", b"Content-Length: 2") + b"{}",
+        head(b"Content-Length: 2", b"Content-Length: 3") + b"{} ",
+        head(b"Content-Length: 2, 2") + b"{}",
+        head(b"Content-Length: +2") + b"{}",
+        head(b"Content-Length: -2") + b"{}",
+        head(b"Content-Length : 2") + b"{}",
+        head(b"Transfer-Encoding: gzip, chunked") + chunks(b"{}"),
+        head(b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked") + chunks(b"{}"),
+        head(b"Transfer-Encoding: chunked, identity") + chunks(b"{}"),
+        head(b"Transfer-Encoding: xchunked") + chunks(b"{}"),
+        head(b"Transfer-Encoding: chunked") + b"zz\r\n{}\r\n0\r\n\r\n",
+        head(b"Transfer-Encoding: chunked") + b"0x2\r\n{}\r\n0\r\n\r\n",
+        head(b"Transfer-Encoding: chunked") + b"2\r\n{}x\r\n0\r\n\r\n",
+        head(b"Transfer-Encoding: chunked") + b"2\n{}\n0\n\n",
+        head(b"Transfer-Encoding: chunked") + b"fffffffffffffffff\r\n{}\r\n0\r\n\r\n",
+        head(b"Transfer-Encoding: chunked").replace(b"1.1", b"1.0") + chunks(b"{}"),
+        head(b"X: a\r\n folded", b"Content-Length: 2") + b"{}",
+        head(b"X: a\nContent-Length: 2") + b"{}",
+        head(b"X: a\0b", b"Content-Length: 2") + b"{}",
+        post(b"{}").replace(b"\r\n", b"\n"),
+        post(b"{}").replace(b"HTTP/1.1", b"HTTP/2.0"),
+        b"CONNECT localhost:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /a b HTTP/1.1\r\n\r\n",
+    ],
+    ids=repr,
+)
+async def test_ambiguous_framing_is_400_and_the_end(site: Site, request_bytes: bytes) -> None:
+    """What two parsers could end at different bytes is refused, with whatever follows it."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(request_bytes + post(BODY))
+        answers = await client.closed()
+
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert site.events() == []
+
+
+async def test_an_offered_upgrade_is_ignored(site: Site) -> None:
+    """The body of a request that offers another protocol is its body, and no next request."""
+    offer = [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMA"]
+    inner = b'{"a":"' + post(b"{}").replace(b"\r\n", b"\\r\\n").replace(b'"', b"'") + b'"}'
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(b"", *offer, length=len(inner)), inner[:9], inner[9:])
+        await client.send(post(inner, *offer) + post(BODY))
+        statuses = [(await client.answer()).status for _ in range(3)]
+
+    assert statuses == [200, 200, 200]
+    assert site.contents() == [inner, inner, BODY]
+
+
+async def test_a_method_nobody_knows_is_405_and_ends_nothing(site: Site) -> None:
+    """A method is case-sensitive and may be any token; the connection is kept."""
+    async with connected(site.ingress.http_bind) as client:
+        for method in (b"post", b"BREW", b"X-!#"):
+            await client.send(post(BODY).replace(b"POST", method, 1))
+            answer = await client.answer()
+
+            assert (answer.status, answer.headers["allow"]) == (405, "POST")
+        await client.send(post(BODY))
+
+        assert (await client.answer()).status == 200
+
+
+async def test_a_slow_head_is_408_and_others_do_not_feel_it(hasty: Site) -> None:
+    """A head that stops is given up; meanwhile and afterwards others are answered."""
+    async with connected(hasty.ingress.http_bind) as client:
+        await client.send(b"POST /instancia/acme/status HTTP/1.1\r\nHost: x\r\n")
+        others = await hasty.post()
+        answer = await client.answer()
+
+        assert (others.status_code, answer.status) == (200, 408)
+        assert await client.closed() == b""
+
+
+async def test_a_dripping_head_does_not_gain_time(hasty: Site) -> None:
+    """Time counts from the first byte: sending a little, again and again, does not help."""
+    async with connected(hasty.ingress.http_bind) as client:
+        await client.send(b"POST / HTTP/1.1\r\n")
+        answering = asyncio.create_task(client.answer())
+        while not answering.done():
+            await client.send(b"X: y\r\n")
+            await asyncio.wait([answering], timeout=0.02)
+
+        assert answering.result().status == 408
+
+
+async def test_a_slow_body_is_408_and_nothing_is_stored(hasty: Site) -> None:
+    """A body that stops short is given up, even when what came would be whole JSON."""
+    async with connected(hasty.ingress.http_bind) as client:
+        await client.send(post(BODY, length=len(BODY) + 1))
+        answer = await client.answer()
+
+        assert answer.status == 408
+        assert await client.closed() == b""
+    assert hasty.events() == []
+    assert hasty.metric("plugstatus_http_cut_off_total", code="408") == 1
+
+
+async def test_a_connection_that_sends_nothing_is_closed(hasty: Site) -> None:
+    """Silence from the beginning is cut off like a slow head, without an answer."""
+    async with connected(hasty.ingress.http_bind) as client:
+        assert await client.closed() == b""
+
+
+async def test_an_idle_connection_is_closed(hasty: Site) -> None:
+    """A kept-alive connection that nobody uses ends after its time."""
+    async with connected(hasty.ingress.http_bind) as client:
+        await client.send(post(BODY))
+        answer = await client.answer()
+
+        assert answer.status == 200
+        assert await client.closed() == b""
+
+
+async def test_a_peer_that_does_not_read_is_cut_off(hasty: Site) -> None:
+    """A peer that asks and asks and takes no answer does not hold its connection."""
+    async with connected(hasty.ingress.ops_bind) as client:
+        flooding = _flood(client, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(flooding, raw_http.PATIENCE_S)
+
+    assert (await hasty.post()).status_code == 200
+
+
+async def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:
+    """One too many gets 503 and the end; once another has gone there is room again."""
+    async with ingress_site.running(tmp_path, http_connections_max=2) as site:
+        bind = site.ingress.http_bind
+        async with connected(bind) as first, connected(bind) as second:
+            await first.send(post(BODY))
+            await second.send(post(BODY))
+            taken = [(await first.answer()).status, (await second.answer()).status]
+            async with connected(bind) as third:
+                refused = await third.answer()
+                end = await third.closed()
+            await first.send(post(BODY))
+            taken.append((await first.answer()).status)
+            first.abort()
+            await second.send(post(BODY, b"Connection: close"))
+            await second.answer()
+            await second.closed()
+        async with connected(bind) as fourth:
+            await fourth.send(post(BODY))
+            taken.append((await fourth.answer()).status)
+
+    assert (refused.status, refused.headers["retry-after"], end) == (503, "1", b"")
+    assert taken == [200, 200, 200, 200]
+
+
+async def test_unfinished_bodies_are_bounded_together(tmp_path: Path) -> None:
+    """Many large bodies at once cannot take all memory: one too many gets 503."""
+    async with ingress_site.running(tmp_path, bodies_bytes_max=100_000) as site:
+        bind = site.ingress.http_bind
+        async with connected(bind) as first, connected(bind) as second:
+            await first.send(post(b" " * 60_000, length=90_000))
+            # Its answer shows that the server has seen what was sent before it.
+            await site.post()
+            await second.send(post(b" " * 60_000, length=90_000))
+            refused = await second.answer()
+            await first.send(b" " * 29_998 + b"{}")
+            recorded = await first.answer()
+
+    assert (refused.status, recorded.status) == (503, 200)
+
+
+async def test_a_peer_that_leaves_while_its_callback_is_recorded_disturbs_nobody(
+    site: Site,
+) -> None:
+    """The event is recorded all the same, and others are answered."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(BODY))
+        client.abort()
+    answers = await asyncio.gather(*(site.post() for _ in range(5)))
+
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_http_1_0_is_answered_and_closed(site: Site) -> None:
+    """A peer of HTTP/1.0 gets its answer, and then the end."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(BODY).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        answer = await client.answer()
+
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await client.closed() == b""
+
+
+async def _flood(client: raw_http.RawHttp, request: bytes) -> None:
+    while True:
+        await client.send(request)
