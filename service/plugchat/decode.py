@@ -9,11 +9,13 @@ none, unknown             nobody             quarantine
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import structlog
 
 from service.domain.events import Event, Place, QuarantineReason
+from service.domain.instance import Connection, ConnectionState
 from service.domain.message import Report
 from service.domain.status import Status
 from service.plugchat.fields import Fields, Number, Object, Value
@@ -35,6 +37,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
     reports: tuple[Report, ...] = ()
     quarantined: QuarantineReason | None = None
+    connection: Connection | None = None
 
 
 _NOTHING = Reading()
@@ -81,13 +84,18 @@ def _delivery(event: Event, fields: Fields) -> Reading:
     return _reports(event, fields, _listed(fields["message_id"]), status, provider_status)
 
 
+def _connection(state: ConnectionState, event: Event, fields: Fields) -> Reading:
+    happened_us = occur_time_us(fields["momment"], event.receive_time_us)
+    return Reading(connection=Connection(state, happened_us or event.receive_time_us))
+
+
 CALLBACK_TYPES: dict[str, Callable[[Event, Fields], Reading] | None] = {
     "MESSAGESTATUSCALLBACK": _message_status,
     "DELIVERYCALLBACK": _delivery,
     "RECEIVEDCALLBACK": None,
     "PRESENCECHATCALLBACK": None,
-    "CONNECTEDCALLBACK": None,
-    "DISCONNECTEDCALLBACK": None,
+    "CONNECTEDCALLBACK": partial(_connection, ConnectionState.CONNECTED),
+    "DISCONNECTEDCALLBACK": partial(_connection, ConnectionState.DISCONNECTED),
 }
 """Known types, as `words.normalized` spells them, and what reads them: None makes no report."""
 

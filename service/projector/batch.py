@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.domain import webhook
+from service.domain import instance, webhook
 from service.domain.events import Event, EventKind, Mark, QuarantineReason
+from service.domain.instance import Instance
 from service.domain.message import Message, Recipient, Report, fold
 from service.domain.webhook import WebhookUpdate
 from service.plugchat.decode import Reading, decode
@@ -65,6 +66,7 @@ def quarantined(event: Event, since: Checkpoint) -> ViewsBatch:
         feed=(),
         quarantine=(row,),
         webhooks=(),
+        instances=(),
     )
 
 
@@ -92,6 +94,8 @@ class _Batch:
             {_recipient_key(report) for report in reports if report.participant}
         )
         self._webhooks = _Webhooks(views)
+        self._views = views
+        self._instances: dict[str, Instance] = {}
         self._touched_messages: dict[MessageKey, Message] = {}
         self._touched_recipients: dict[RecipientKey, Recipient] = {}
         self._feed: list[FeedEntry] = []
@@ -101,6 +105,7 @@ class _Batch:
         match event.kind:
             case EventKind.CALLBACK:
                 self._webhooks.callback(event)
+                self._hear(event, reading)
                 for report in reading.reports:
                     self._fold(report)
                 if reading.quarantined is not None:
@@ -125,6 +130,14 @@ class _Batch:
             feed=self._feed,
             quarantine=self._quarantine,
             webhooks=self._webhooks.touched.values(),
+            instances=self._instances.values(),
+        )
+
+    def _hear(self, event: Event, reading: Reading) -> None:
+        name = event.instance
+        known = self._instances.get(name) or self._views.instance(name)
+        self._instances[name] = instance.heard(
+            known, name, event.receive_time_us, reading.connection
         )
 
     def _fold(self, report: Report) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from service.domain.events import Place, Position
+from service.domain.instance import ConnectionState, Instance
 from service.domain.message import Message, Recipient, Stage
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
@@ -143,4 +144,22 @@ def webhook_of(row: Sequence[Any]) -> WebhookUpdate:
         attempt_time_us=row[10],
         attempt_position=Position(row[11]),
         url_in_force=row[12],
+    )
+
+
+def instance_row(instance: Instance) -> Row:
+    return (
+        instance.instance,
+        instance.last_callback_time_us,
+        int(instance.connection_state),
+        instance.connection_time_us,
+    )
+
+
+def instance_of(row: Sequence[Any]) -> Instance:
+    return Instance(
+        instance=row[0],
+        last_callback_time_us=row[1],
+        connection_state=ConnectionState(row[2]),
+        connection_time_us=row[3],
     )

@@ -13,6 +13,7 @@ from service import errors
 from service.database import statements
 from service.database.sqlite import connect_reader, connect_writer
 from service.domain.events import Mark, Place, Point, end_of
+from service.domain.instance import Instance
 from service.domain.message import Message, Recipient
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.views import rows
@@ -66,10 +67,13 @@ class _Statements(NamedTuple):
     insert_feed: str
     upsert_quarantine: str
     upsert_webhook: str
+    instance: str
+    instances: str
+    upsert_instance: str
 
 
 def _statements(slot: str) -> _Statements:
-    messages, recipients, feed, quarantine, webhooks = TABLES[slot]
+    messages, recipients, feed, quarantine, webhooks, instances = TABLES[slot]
     last_first = webhooks.c.attempt_position.desc()
     return _Statements(
         message=_by_key(messages),
@@ -113,6 +117,14 @@ def _statements(slot: str) -> _Statements:
         insert_feed=statements.for_sqlite(insert(feed)).sql,
         upsert_quarantine=_upsert(quarantine),
         upsert_webhook=_upsert(webhooks),
+        instance=_by_key(instances),
+        instances=statements.for_sqlite(
+            select(instances)
+            .where(instances.c.instance > bindparam("after"))
+            .order_by(instances.c.instance)
+            .limit(bindparam("instances_max"))
+        ).sql,
+        upsert_instance=_upsert(instances),
     )
 
 
@@ -212,6 +224,10 @@ class SqliteViewsWriter(_Connection):
         row = self._one(self._sql().webhook, (update_id,))
         return rows.webhook_of(row) if row else None
 
+    def instance(self, name: str) -> Instance | None:
+        row = self._one(self._sql().instance, (name,))
+        return rows.instance_of(row) if row else None
+
     def apply(self, batch: ViewsBatch) -> None:
         connection = self._connection
         with _translated():
@@ -242,6 +258,7 @@ class SqliteViewsWriter(_Connection):
         many(sql.insert_feed, map(rows.feed_row, batch.feed))
         many(sql.upsert_quarantine, batch.quarantine)
         many(sql.upsert_webhook, map(rows.webhook_row, batch.webhooks))
+        many(sql.upsert_instance, map(rows.instance_row, batch.instances))
 
     def _each(self, sql: str, keys: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
         execute = self._connection.execute

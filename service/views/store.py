@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from service.domain.events import Mark, Place, Point, Position, QuarantineReason
+from service.domain.instance import Instance
 from service.domain.message import Message, Recipient
 from service.domain.status import Status
 from service.domain.webhook import WebhookUpdate
@@ -79,6 +80,7 @@ class ViewsBatch(msgspec.Struct, frozen=True, gc=False):
     feed: Sequence[FeedEntry]
     quarantine: Sequence[QuarantineRow]
     webhooks: Collection[WebhookUpdate]
+    instances: Collection[Instance]
 
 
 class FeedFilter(msgspec.Struct, frozen=True, gc=False):
@@ -123,6 +125,8 @@ class ViewsWriter(Protocol):
         ...
 
     def webhook(self, update_id: str) -> WebhookUpdate | None: ...
+
+    def instance(self, name: str) -> Instance | None: ...
 
     def apply(self, batch: ViewsBatch) -> None:
         """Write all of it in one durable transaction, or nothing.

@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 
 SLOTS = ("a", "b")
+_CHANGED = ("changed_position", "changed_index")
 
 _metadata = MetaData()
 
@@ -43,6 +44,7 @@ class SlotTables(NamedTuple):
     feed: Table
     quarantine: Table
     webhooks: Table
+    instances: Table
 
 
 def _slot_tables(slot: str) -> SlotTables:
@@ -68,7 +70,12 @@ def _slot_tables(slot: str) -> SlotTables:
             Column("first_position", BigInteger, nullable=False),
             Column("first_index", BigInteger, nullable=False),
             Index(f"messages_{slot}_by_id", "message_id"),
-            sqlite_with_rowid=False,
+            # Listings are newest change first, of all, or of one instance, phone or status. With
+            # a row id the table's key is not repeated in each of these.
+            Index(f"messages_{slot}_by_change", *_CHANGED),
+            Index(f"messages_{slot}_by_instance", "instance", *_CHANGED),
+            Index(f"messages_{slot}_by_phone", "phone", *_CHANGED),
+            Index(f"messages_{slot}_by_status", "status", *_CHANGED),
         ),
         recipients=Table(
             f"recipients_{slot}",
@@ -95,6 +102,7 @@ def _slot_tables(slot: str) -> SlotTables:
             Column("changed", Boolean, nullable=False),
             Column("change", LargeBinary, nullable=False),
             Column("report", LargeBinary, nullable=False),
+            Index(f"feed_{slot}_by_message", "instance", "message_id", "position", "report_index"),
             sqlite_with_rowid=False,
         ),
         quarantine=Table(
@@ -104,6 +112,7 @@ def _slot_tables(slot: str) -> SlotTables:
             Column("instance", Text, nullable=False),
             Column("reason", Integer, nullable=False),
             Column("receive_time_us", BigInteger, nullable=False),
+            Index(f"quarantine_{slot}_by_instance", "instance", "position"),
         ),
         webhooks=Table(
             f"webhooks_{slot}",
@@ -121,9 +130,18 @@ def _slot_tables(slot: str) -> SlotTables:
             Column("attempt_time_us", BigInteger, nullable=False),
             Column("attempt_position", BigInteger, nullable=False),
             Column("url_in_force", Text, nullable=False),
+            Index(f"webhooks_{slot}_by_attempt", "attempt_position"),
             Index(f"webhooks_{slot}_by_instance", "instance", "attempt_position"),
             Index(f"webhooks_{slot}_by_request", "request_id", "attempt_position"),
             Index(f"webhooks_{slot}_by_state", "state", "attempt_position"),
+        ),
+        instances=Table(
+            f"instances_{slot}",
+            _metadata,
+            Column("instance", Text, primary_key=True),
+            Column("last_callback_time_us", BigInteger, nullable=False),
+            Column("connection_state", Integer, nullable=False),
+            Column("connection_time_us", BigInteger, nullable=False),
         ),
     )
 

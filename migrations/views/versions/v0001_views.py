@@ -53,9 +53,12 @@ def _create_slot(slot: str) -> None:
         sa.Column("changed_index", sa.BigInteger, nullable=False),
         sa.Column("first_position", sa.BigInteger, nullable=False),
         sa.Column("first_index", sa.BigInteger, nullable=False),
-        sqlite_with_rowid=False,
     )
-    op.create_index(f"messages_{slot}_by_id", f"messages_{slot}", ["message_id"])
+    changed = ["changed_position", "changed_index"]
+    _create_index(slot, "messages", "id", ["message_id"])
+    _create_index(slot, "messages", "change", changed)
+    for column in ("instance", "phone", "status"):
+        _create_index(slot, "messages", column, [column, *changed])
     op.create_table(
         f"recipients_{slot}",
         sa.Column("instance", sa.Text, primary_key=True),
@@ -81,6 +84,7 @@ def _create_slot(slot: str) -> None:
         sa.Column("report", sa.LargeBinary, nullable=False),
         sqlite_with_rowid=False,
     )
+    _create_index(slot, "feed", "message", ["instance", "message_id", "position", "report_index"])
     op.create_table(
         f"quarantine_{slot}",
         sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
@@ -88,6 +92,7 @@ def _create_slot(slot: str) -> None:
         sa.Column("reason", sa.Integer, nullable=False),
         sa.Column("receive_time_us", sa.BigInteger, nullable=False),
     )
+    _create_index(slot, "quarantine", "instance", ["instance", "position"])
     op.create_table(
         f"webhooks_{slot}",
         sa.Column("update_id", sa.Text, primary_key=True),
@@ -104,7 +109,17 @@ def _create_slot(slot: str) -> None:
         sa.Column("attempt_position", sa.BigInteger, nullable=False),
         sa.Column("url_in_force", sa.Text, nullable=False),
     )
+    _create_index(slot, "webhooks", "attempt", ["attempt_position"])
     for name, column in (("instance",) * 2, ("request", "request_id"), ("state",) * 2):
-        op.create_index(
-            f"webhooks_{slot}_by_{name}", f"webhooks_{slot}", [column, "attempt_position"]
-        )
+        _create_index(slot, "webhooks", name, [column, "attempt_position"])
+    op.create_table(
+        f"instances_{slot}",
+        sa.Column("instance", sa.Text, primary_key=True),
+        sa.Column("last_callback_time_us", sa.BigInteger, nullable=False),
+        sa.Column("connection_state", sa.Integer, nullable=False),
+        sa.Column("connection_time_us", sa.BigInteger, nullable=False),
+    )
+
+
+def _create_index(slot: str, table: str, name: str, columns: list[str]) -> None:
+    op.create_index(f"{table}_{slot}_by_{name}", f"{table}_{slot}", columns)
