@@ -12,7 +12,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, NullPool, create_engine, event
 
 from service import errors
 from service.database.sqlite import connect_reader, connect_writer
@@ -55,7 +55,7 @@ def upgrade_sqlite(store: Store, path: Path) -> str:
     connect_writer(path).close()
     if not _is_current(store, path):
         # A pool would keep a second writing connection of the file alive.
-        engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+        engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
         event.listen(engine, "connect", _leave_transactions_to_us)
         event.listen(engine, "begin", _begin_immediate)
         with engine.begin() as connection:
