@@ -63,8 +63,12 @@ class Metrics:
     def __init__(self) -> None:
         # A time of creation beside every counter doubles the page, and nothing of ours reads it.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        registry = CollectorRegistry()
-        self.registry = registry
+        self.registry = CollectorRegistry()
+        self._add_ingress(self.registry)
+        self._add_views(self.registry)
+        self._add_api(self.registry)
+
+    def _add_ingress(self, registry: CollectorRegistry) -> None:
         self.callbacks = Counter(
             "plugstatus_callbacks_total",
             "Callbacks answered, by outcome: recorded, ignored, refused, unavailable.",
@@ -94,6 +98,8 @@ class Metrics:
             "Last position this process recorded; 0 before the first.",
             registry=registry,
         )
+
+    def _add_views(self, registry: CollectorRegistry) -> None:
         self.views_position = Gauge(
             "plugstatus_views_position", "Position the views stand at.", registry=registry
         )
@@ -116,6 +122,8 @@ class Metrics:
             "Batches that failed and were tried again.",
             registry=registry,
         )
+
+    def _add_api(self, registry: CollectorRegistry) -> None:
         self.watchers = Gauge("plugstatus_watchers", "Open watch streams.", registry=registry)
         self.watchers_behind = Counter(
             "plugstatus_watchers_behind_total",

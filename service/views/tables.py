@@ -47,102 +47,126 @@ class SlotTables(NamedTuple):
     instances: Table
 
 
+def _messages(slot: str) -> Table:
+    return Table(
+        f"messages_{slot}",
+        _metadata,
+        Column("instance", Text, primary_key=True),
+        Column("message_id", Text, primary_key=True),
+        Column("phone", Text, nullable=False),
+        Column("is_group", Boolean, nullable=False),
+        Column("status", Integer, nullable=False),
+        Column("provider_status", Text, nullable=False),
+        # JSON, [[status, occur_time_us, receive_time_us], …]: always read whole.
+        Column("stages", Text, nullable=False),
+        Column("recipient_count", Integer, nullable=False),
+        Column("failure_code", Text, nullable=False),
+        Column("failure_reason", Text, nullable=False),
+        Column("report_count", Integer, nullable=False),
+        Column("update_time_us", BigInteger, nullable=False),
+        Column("changed_position", BigInteger, nullable=False),
+        Column("changed_index", BigInteger, nullable=False),
+        Column("first_position", BigInteger, nullable=False),
+        Column("first_index", BigInteger, nullable=False),
+        Index(f"messages_{slot}_by_id", "message_id"),
+        # Listings are newest change first, of all, or of one instance, phone or status. With
+        # a row id the table's key is not repeated in each of these.
+        Index(f"messages_{slot}_by_change", *_CHANGED),
+        Index(f"messages_{slot}_by_instance", "instance", *_CHANGED),
+        Index(f"messages_{slot}_by_phone", "phone", *_CHANGED),
+        Index(f"messages_{slot}_by_status", "status", *_CHANGED),
+    )
+
+
+def _recipients(slot: str) -> Table:
+    return Table(
+        f"recipients_{slot}",
+        _metadata,
+        Column("instance", Text, primary_key=True),
+        Column("message_id", Text, primary_key=True),
+        Column("participant", Text, primary_key=True),
+        Column("status", Integer, nullable=False),
+        Column("provider_status", Text, nullable=False),
+        Column("occur_time_us", BigInteger, nullable=False),
+        Column("receive_time_us", BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+
+
+def _feed(slot: str) -> Table:
+    return Table(
+        f"feed_{slot}",
+        _metadata,
+        Column("position", BigInteger, primary_key=True, autoincrement=False),
+        Column("report_index", BigInteger, primary_key=True),
+        Column("receive_time_us", BigInteger, nullable=False),
+        Column("instance", Text, nullable=False),
+        Column("message_id", Text, nullable=False),
+        Column("phone", Text, nullable=False),
+        Column("status", Integer, nullable=False),
+        Column("changed", Boolean, nullable=False),
+        Column("change", LargeBinary, nullable=False),
+        Column("report", LargeBinary, nullable=False),
+        Index(f"feed_{slot}_by_message", "instance", "message_id", "position", "report_index"),
+        sqlite_with_rowid=False,
+    )
+
+
+def _quarantine(slot: str) -> Table:
+    return Table(
+        f"quarantine_{slot}",
+        _metadata,
+        Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+        Column("instance", Text, nullable=False),
+        Column("reason", Integer, nullable=False),
+        Column("receive_time_us", BigInteger, nullable=False),
+        Index(f"quarantine_{slot}_by_instance", "instance", "position"),
+    )
+
+
+def _webhooks(slot: str) -> Table:
+    return Table(
+        f"webhooks_{slot}",
+        _metadata,
+        Column("update_id", Text, primary_key=True),
+        Column("instance", Text, nullable=False),
+        Column("request_id", Text, nullable=False),
+        Column("url", Text, nullable=False),
+        Column("url_sha256", Text, nullable=False),
+        Column("updated_by", Text, nullable=False),
+        Column("state", Integer, nullable=False),
+        Column("update_time_us", BigInteger, nullable=False),
+        Column("error", Text, nullable=False),
+        Column("error_reason", Text, nullable=False),
+        Column("attempt_time_us", BigInteger, nullable=False),
+        Column("attempt_position", BigInteger, nullable=False),
+        Column("url_in_force", Text, nullable=False),
+        Index(f"webhooks_{slot}_by_attempt", "attempt_position"),
+        Index(f"webhooks_{slot}_by_instance", "instance", "attempt_position"),
+        Index(f"webhooks_{slot}_by_request", "request_id", "attempt_position"),
+        Index(f"webhooks_{slot}_by_state", "state", "attempt_position"),
+    )
+
+
+def _instances(slot: str) -> Table:
+    return Table(
+        f"instances_{slot}",
+        _metadata,
+        Column("instance", Text, primary_key=True),
+        Column("last_callback_time_us", BigInteger, nullable=False),
+        Column("connection_state", Integer, nullable=False),
+        Column("connection_time_us", BigInteger, nullable=False),
+    )
+
+
 def _slot_tables(slot: str) -> SlotTables:
     return SlotTables(
-        messages=Table(
-            f"messages_{slot}",
-            _metadata,
-            Column("instance", Text, primary_key=True),
-            Column("message_id", Text, primary_key=True),
-            Column("phone", Text, nullable=False),
-            Column("is_group", Boolean, nullable=False),
-            Column("status", Integer, nullable=False),
-            Column("provider_status", Text, nullable=False),
-            # JSON, [[status, occur_time_us, receive_time_us], …]: always read whole.
-            Column("stages", Text, nullable=False),
-            Column("recipient_count", Integer, nullable=False),
-            Column("failure_code", Text, nullable=False),
-            Column("failure_reason", Text, nullable=False),
-            Column("report_count", Integer, nullable=False),
-            Column("update_time_us", BigInteger, nullable=False),
-            Column("changed_position", BigInteger, nullable=False),
-            Column("changed_index", BigInteger, nullable=False),
-            Column("first_position", BigInteger, nullable=False),
-            Column("first_index", BigInteger, nullable=False),
-            Index(f"messages_{slot}_by_id", "message_id"),
-            # Listings are newest change first, of all, or of one instance, phone or status. With
-            # a row id the table's key is not repeated in each of these.
-            Index(f"messages_{slot}_by_change", *_CHANGED),
-            Index(f"messages_{slot}_by_instance", "instance", *_CHANGED),
-            Index(f"messages_{slot}_by_phone", "phone", *_CHANGED),
-            Index(f"messages_{slot}_by_status", "status", *_CHANGED),
-        ),
-        recipients=Table(
-            f"recipients_{slot}",
-            _metadata,
-            Column("instance", Text, primary_key=True),
-            Column("message_id", Text, primary_key=True),
-            Column("participant", Text, primary_key=True),
-            Column("status", Integer, nullable=False),
-            Column("provider_status", Text, nullable=False),
-            Column("occur_time_us", BigInteger, nullable=False),
-            Column("receive_time_us", BigInteger, nullable=False),
-            sqlite_with_rowid=False,
-        ),
-        feed=Table(
-            f"feed_{slot}",
-            _metadata,
-            Column("position", BigInteger, primary_key=True, autoincrement=False),
-            Column("report_index", BigInteger, primary_key=True),
-            Column("receive_time_us", BigInteger, nullable=False),
-            Column("instance", Text, nullable=False),
-            Column("message_id", Text, nullable=False),
-            Column("phone", Text, nullable=False),
-            Column("status", Integer, nullable=False),
-            Column("changed", Boolean, nullable=False),
-            Column("change", LargeBinary, nullable=False),
-            Column("report", LargeBinary, nullable=False),
-            Index(f"feed_{slot}_by_message", "instance", "message_id", "position", "report_index"),
-            sqlite_with_rowid=False,
-        ),
-        quarantine=Table(
-            f"quarantine_{slot}",
-            _metadata,
-            Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-            Column("instance", Text, nullable=False),
-            Column("reason", Integer, nullable=False),
-            Column("receive_time_us", BigInteger, nullable=False),
-            Index(f"quarantine_{slot}_by_instance", "instance", "position"),
-        ),
-        webhooks=Table(
-            f"webhooks_{slot}",
-            _metadata,
-            Column("update_id", Text, primary_key=True),
-            Column("instance", Text, nullable=False),
-            Column("request_id", Text, nullable=False),
-            Column("url", Text, nullable=False),
-            Column("url_sha256", Text, nullable=False),
-            Column("updated_by", Text, nullable=False),
-            Column("state", Integer, nullable=False),
-            Column("update_time_us", BigInteger, nullable=False),
-            Column("error", Text, nullable=False),
-            Column("error_reason", Text, nullable=False),
-            Column("attempt_time_us", BigInteger, nullable=False),
-            Column("attempt_position", BigInteger, nullable=False),
-            Column("url_in_force", Text, nullable=False),
-            Index(f"webhooks_{slot}_by_attempt", "attempt_position"),
-            Index(f"webhooks_{slot}_by_instance", "instance", "attempt_position"),
-            Index(f"webhooks_{slot}_by_request", "request_id", "attempt_position"),
-            Index(f"webhooks_{slot}_by_state", "state", "attempt_position"),
-        ),
-        instances=Table(
-            f"instances_{slot}",
-            _metadata,
-            Column("instance", Text, primary_key=True),
-            Column("last_callback_time_us", BigInteger, nullable=False),
-            Column("connection_state", Integer, nullable=False),
-            Column("connection_time_us", BigInteger, nullable=False),
-        ),
+        messages=_messages(slot),
+        recipients=_recipients(slot),
+        feed=_feed(slot),
+        quarantine=_quarantine(slot),
+        webhooks=_webhooks(slot),
+        instances=_instances(slot),
     )
 
 

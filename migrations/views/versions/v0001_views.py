@@ -31,10 +31,15 @@ def upgrade() -> None:
     generation = time.time_ns() // 1_000
     op.execute(f"INSERT INTO generations VALUES ('a', {generation}, 0, 0), ('b', 0, 0, 0)")
     for slot in ("a", "b"):
-        _create_slot(slot)
+        _create_messages(slot)
+        _create_recipients(slot)
+        _create_feed(slot)
+        _create_quarantine(slot)
+        _create_webhooks(slot)
+        _create_instances(slot)
 
 
-def _create_slot(slot: str) -> None:
+def _create_messages(slot: str) -> None:
     op.create_table(
         f"messages_{slot}",
         sa.Column("instance", sa.Text, primary_key=True),
@@ -59,6 +64,9 @@ def _create_slot(slot: str) -> None:
     _create_index(slot, "messages", "change", changed)
     for column in ("instance", "phone", "status"):
         _create_index(slot, "messages", column, [column, *changed])
+
+
+def _create_recipients(slot: str) -> None:
     op.create_table(
         f"recipients_{slot}",
         sa.Column("instance", sa.Text, primary_key=True),
@@ -70,6 +78,9 @@ def _create_slot(slot: str) -> None:
         sa.Column("receive_time_us", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )
+
+
+def _create_feed(slot: str) -> None:
     op.create_table(
         f"feed_{slot}",
         sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
@@ -85,6 +96,9 @@ def _create_slot(slot: str) -> None:
         sqlite_with_rowid=False,
     )
     _create_index(slot, "feed", "message", ["instance", "message_id", "position", "report_index"])
+
+
+def _create_quarantine(slot: str) -> None:
     op.create_table(
         f"quarantine_{slot}",
         sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
@@ -93,6 +107,9 @@ def _create_slot(slot: str) -> None:
         sa.Column("receive_time_us", sa.BigInteger, nullable=False),
     )
     _create_index(slot, "quarantine", "instance", ["instance", "position"])
+
+
+def _create_webhooks(slot: str) -> None:
     op.create_table(
         f"webhooks_{slot}",
         sa.Column("update_id", sa.Text, primary_key=True),
@@ -112,6 +129,9 @@ def _create_slot(slot: str) -> None:
     _create_index(slot, "webhooks", "attempt", ["attempt_position"])
     for name, column in (("instance",) * 2, ("request", "request_id"), ("state",) * 2):
         _create_index(slot, "webhooks", name, [column, "attempt_position"])
+
+
+def _create_instances(slot: str) -> None:
     op.create_table(
         f"instances_{slot}",
         sa.Column("instance", sa.Text, primary_key=True),
