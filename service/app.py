@@ -24,7 +24,9 @@ from service.api.admin import Admin
 from service.api.calls import Policy
 from service.api.cursors import Cursors
 from service.api.hub import Ending, Hub
+from service.api.listings import Listings
 from service.api.server import GrpcServer
+from service.api.service_status import ServiceStatus
 from service.api.status import MessageStatuses
 from service.api.watch import Watchers
 from service.api.webhooks import WebhookUpdates
@@ -46,6 +48,7 @@ from service.telemetry import Metrics
 from service.views.sqlite import SqliteViewsReader, SqliteViewsWriter
 from service.views.store import ViewsReader
 from service.wire.cursor import CursorCodec
+from service.wire.page_token import PageTokens
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +90,13 @@ class StorePaths:
         return [
             (store.label, path, schema.upgrade_sqlite(store, path))
             for store, path in ((Store.EVENT_LOG, self.events), (Store.VIEWS, self.views))
+        ]
+
+    def states(self) -> list[schema.StoreState]:
+        """What each of them runs on. Raises StoreUnusable if one cannot be read."""
+        return [
+            schema.sqlite_state(Store.EVENT_LOG, self.events),
+            schema.sqlite_state(Store.VIEWS, self.views),
         ]
 
 
@@ -152,10 +162,12 @@ class Application:
         closers.callback(lock.release)
         paths = StorePaths(config)
         paths.upgrade()
+        self._stores = paths.states()
         self._open_readers(paths)
-        self._cursors = CursorCodec(await self._log.run(lambda log: log.identity))
-        await self._start_projector(paths)
-        await self._start_appender(paths)
+        self._identity = await self._log.run(lambda log: log.identity)
+        self._cursors = CursorCodec(self._identity)
+        self._start_projector(paths)
+        self._start_appender(paths)
         await self._start_hub()
         self._build_webhooks()
         await self._start_api()
@@ -172,13 +184,12 @@ class Application:
         )
         self._closers.callback(self._views.close)
 
-    async def _start_projector(self, paths: StorePaths) -> None:
+    def _start_projector(self, paths: StorePaths) -> None:
         self._hub = Hub(self._views, self._cursors, self._config.limits, self._metrics)
         loop = asyncio.get_running_loop()
-        identity = await self._log.run(lambda log: log.identity)
         self._projector = Projector(
             open_log=partial(SqliteLogReader, paths.events),
-            open_views=partial(SqliteViewsWriter, paths.views, identity),
+            open_views=partial(SqliteViewsWriter, paths.views, self._identity),
             cursors=self._cursors,
             on_advance=lambda: _on_loop(loop, self._hub.hint),
             clock=self._clock,
@@ -188,7 +199,7 @@ class Application:
         self._projector.start()
         self._closers.push_async_callback(self._projector.stop)
 
-    async def _start_appender(self, paths: StorePaths) -> None:
+    def _start_appender(self, paths: StorePaths) -> None:
         limits = self._config.limits
         self._appender = GroupCommit(
             partial(SqliteLogWriter, paths.events),
@@ -253,7 +264,12 @@ class Application:
             watchers_max=config.watchers_max,
             stall_s=config.watcher_stall_s,
         )
-        admin = Admin(self._webhooks)
+        tokens = PageTokens(self._identity)
+        listings = Listings(self._views, self._log, cursors, tokens, config.limits)
+        admin = Admin(self._webhooks, self._views, self._log, cursors, tokens, config.limits)
+        service_status = ServiceStatus(
+            config, self._clock, self._log, self._views, watchers, self._stores
+        )
         self._grpc = GrpcServer(
             config.grpc_bind,
             Policy(self._clock, config.limits, self._metrics),
@@ -262,6 +278,12 @@ class Application:
                 "BatchGetMessageStatuses": statuses.batch_get,
                 "UpdateWebhook": admin.update_webhook,
                 "GetWebhook": admin.get_webhook,
+                "ListMessageStatuses": listings.messages,
+                "ListRecipients": listings.recipients,
+                "ListStatusReports": listings.reports,
+                "ListWebhookUpdates": admin.webhook_updates,
+                "ListQuarantinedCallbacks": admin.quarantined,
+                "GetServiceStatus": service_status.get,
             },
             streams={"WatchStatuses": watchers.watch},
         )

@@ -5,6 +5,7 @@
     │   ├── FieldsInvalid
     │   ├── CursorError      CursorInvalid CursorForeign CursorDiverged CursorAhead CursorExpired
     │   ├── MessageNotFound  AmbiguousMessageId  WebhookNotFound  RequestIdReused
+    │   ├── PageTokenInvalid
     │   └── NotOffered
     ├── RetryLater           nobody's fault: the same request can succeed later
     │   ├── LogUnavailable   ViewsUnavailable  ViewsBehind  ShuttingDown
@@ -90,6 +91,14 @@ class RequestIdReused(CallerError):
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         super().__init__(f"request_id {request_id} was used for another request: make a new one")
+
+
+class PageTokenInvalid(CallerError):
+    def __init__(self) -> None:
+        super().__init__(
+            "this page_token does not belong to this listing: hand back the token of the last "
+            "page with the same arguments, or leave it out to begin again"
+        )
 
 
 class NotOffered(CallerError):

@@ -34,7 +34,9 @@ class Call(NamedTuple):
     caller: str
     """Who calls; `local` as long as there are no API tokens."""
     time_left_s: float
-    """Until shortly before the caller's deadline; infinite if it set none."""
+    """Until shortly before the caller's deadline; infinite if it set none, and for streams."""
+    peer: str
+    """Where a stream's caller is, as gRPC names it; empty for unary calls, which never ask."""
 
 
 class Rpc(NamedTuple):
@@ -47,7 +49,7 @@ class Rpc(NamedTuple):
 
 
 UnaryHandler = Callable[[Any, Call], Awaitable[Any]]
-StreamHandler = Callable[[Any, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+StreamHandler = Callable[[Any, Call, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
 _DEADLINE_MARGIN = 0.1
 """Of the time left: what the answer needs to get to the caller before the deadline."""
@@ -99,7 +101,7 @@ class Policy:
             async def watch() -> None:
                 if self._draining:
                     raise ShuttingDown
-                await handle(request, write)
+                await handle(request, Call(_LOCAL_CALLER, float("inf"), context.peer()), write)
 
             await self._answered(rpc, context, watch())
 
@@ -126,7 +128,7 @@ class Policy:
         self._under_way += 1
         self._idle.clear()
         try:
-            return await handle(request, Call(_LOCAL_CALLER, left))
+            return await handle(request, Call(_LOCAL_CALLER, left, ""))
         finally:
             self._under_way -= 1
             if not self._under_way:

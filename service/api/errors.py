@@ -38,6 +38,7 @@ _TABLE: dict[type[errors.PlugstatusError], tuple[grpc.StatusCode, int]] = {
     ),
     errors.WebhookNotFound: (_Code.NOT_FOUND, pb.ERROR_REASON_WEBHOOK_NOT_FOUND),
     errors.RequestIdReused: (_Code.INVALID_ARGUMENT, pb.ERROR_REASON_REQUEST_ID_REUSED),
+    errors.PageTokenInvalid: (_Code.INVALID_ARGUMENT, pb.ERROR_REASON_PAGE_TOKEN_INVALID),
     errors.NotOffered: (_Code.UNIMPLEMENTED, pb.ERROR_REASON_NOT_IMPLEMENTED),
     errors.LogUnavailable: (_Code.UNAVAILABLE, pb.ERROR_REASON_LOG_UNAVAILABLE),
     errors.ViewsUnavailable: (_Code.UNAVAILABLE, pb.ERROR_REASON_VIEWS_UNAVAILABLE),

@@ -47,6 +47,12 @@ class Fields:
         if value not in _STATUSES:
             self.refuse(path, "must be a named status, and not UNSPECIFIED")
 
+    def page_size(self, path: str, value: int, limits: Limits) -> int:
+        """How many to list: the default for 0, and no more than the most."""
+        if value < 0:
+            self.refuse(path, "must not be negative: leave it out for the default")
+        return min(value or limits.page_size_default, limits.page_size_max)
+
     def at_most(self, path: str, values: Sequence[object], values_max: int) -> bool:
         """False, and refused, if there are more."""
         if len(values) <= values_max:
@@ -55,13 +61,17 @@ class Fields:
         return False
 
     def time_us(self, path: str, value: Timestamp) -> int:
-        """Microseconds since 1970, rounded up: nothing received before the time is at or after it.
-
-        A zero Timestamp is one that was set but left empty.
-        """
+        """As `given_time_us`, for a time that is required: a zero one was set but left empty."""
         if value.seconds == 0 and value.nanos == 0:
             self.refuse(path, "is empty: to begin with the oldest event give one second past 1970")
-        elif not (_SECONDS_MIN <= value.seconds <= _SECONDS_MAX and 0 <= value.nanos < 10**9):
+        return self.given_time_us(path, value)
+
+    def given_time_us(self, path: str, value: Timestamp) -> int:
+        """Microseconds since 1970, rounded up: nothing received before the time is at or after it.
+
+        0 for a zero Timestamp, which is not given.
+        """
+        if not (_SECONDS_MIN <= value.seconds <= _SECONDS_MAX and 0 <= value.nanos < 10**9):
             self.refuse(path, "must lie between the years 1 and 9999, with nanos in 0 to 999999999")
         return value.seconds * 1_000_000 + -(-value.nanos // 1_000)
 

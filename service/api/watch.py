@@ -17,11 +17,12 @@ holds the argument for the switch between CATCHING_UP and LIVE.
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
 from service import errors
+from service.api.calls import Call
 from service.api.cursors import Cursors
 from service.api.fields import Fields
 from service.api.hub import Ending, Hub, LiveQueue, packed
@@ -51,6 +52,13 @@ class Phase(enum.Enum):
     BEHIND = enum.auto()
     CLOSING = enum.auto()
     CLOSED = enum.auto()
+
+
+_SHOWN_PHASES = {
+    Phase.CATCHING_UP: pb.WATCHER_PHASE_CATCHING_UP,
+    Phase.LIVE: pb.WATCHER_PHASE_LIVE,
+    Phase.BEHIND: pb.WATCHER_PHASE_BEHIND,
+}
 
 
 class Start(enum.Enum):
@@ -115,6 +123,34 @@ def _check_filter(fields: Fields, wanted: pb.WatchFilter, limits: Limits) -> Non
             fields.status(f"filter.statuses[{place}]", status)
 
 
+class WatcherState(NamedTuple):
+    """A watcher as GetServiceStatus shows it."""
+
+    start_time_us: int
+    peer: str
+    caller: str
+    filter: str
+    phase: pb.WatcherPhase.ValueType
+    point: Point
+    """Everything up to here was sent or passed over."""
+    queued_bytes: int
+
+
+def in_short(wanted: FeedFilter) -> str:
+    """A filter for people: values are counted, not shown. Empty for no filter."""
+    counted = [
+        f"{len(values)} {name}"
+        for name, values in (
+            ("instances", wanted.instances),
+            ("message ids", wanted.message_ids),
+            ("phones", wanted.phones),
+            ("statuses", wanted.statuses),
+        )
+        if values
+    ]
+    return ", ".join([*counted, *(["unchanged too"] if wanted.unchanged else [])])
+
+
 class Watchers:
     """Every watcher of this process; what they share, and how many there may be."""
 
@@ -138,30 +174,34 @@ class Watchers:
         self.metrics = metrics
         self.stall_s = stall_s
         self._watchers_max = watchers_max
-        self._open = 0
+        self._open: dict[_Watcher, None] = {}
 
-    async def watch(self, request: pb.WatchStatusesRequest, write: Write) -> None:
+    def states(self) -> list[WatcherState]:
+        """Of every open watcher, longest open first."""
+        return [watcher.state() for watcher in self._open]
+
+    async def watch(self, request: pb.WatchStatusesRequest, call: Call, write: Write) -> None:
         """Serve one watcher until it is cancelled, or ended by Closing.
 
         Raises FieldsInvalid, NotOffered, CursorError, TooManyWatchers, LogUnavailable before
         Opened; WatcherStalled, ViewsUnavailable afterwards too.
         """
         plan = planned(request, self.limits)
-        if self._open >= self._watchers_max:
+        if len(self._open) >= self._watchers_max:
             raise errors.TooManyWatchers("watchers_max", self._watchers_max)
-        self._open += 1
+        watcher = _Watcher(self, plan, call, write)
+        self._open[watcher] = None
         self.metrics.watchers.inc()
-        watcher = _Watcher(self, plan, write)
         try:
             await watcher.run()
         finally:
             watcher.leave()
-            self._open -= 1
+            del self._open[watcher]
             self.metrics.watchers.dec()
 
 
 class _Watcher:
-    def __init__(self, shared: Watchers, plan: Plan, write: Write) -> None:
+    def __init__(self, shared: Watchers, plan: Plan, call: Call, write: Write) -> None:
         self._shared = shared
         self._hub = shared.hub
         self._limits = shared.limits
@@ -170,20 +210,33 @@ class _Watcher:
         self._write = write
         self._ending = shared.hub.ending
         self._queue = self._new_queue()
+        self._call = call
+        self._start_time_us = shared.clock.now_us()
+        self._phase = Phase.OPENING
         self._due_s = 0.0
         self._point = Point(Place(Position(0)), 0)
         self._caught_up_at = Position(0)
         """CaughtUp goes out once everything up to here was sent."""
 
     async def run(self) -> None:
-        phase = Phase.OPENING
-        while phase is not Phase.CLOSED:
-            if self._ending.done() and phase is not Phase.OPENING:
-                phase = Phase.CLOSING
-            phase = await self._step(phase)
+        while self._phase is not Phase.CLOSED:
+            if self._ending.done() and self._phase is not Phase.OPENING:
+                self._phase = Phase.CLOSING
+            self._phase = await self._step(self._phase)
 
     def leave(self) -> None:
         self._hub.leave(self._queue)
+
+    def state(self) -> WatcherState:
+        return WatcherState(
+            start_time_us=self._start_time_us,
+            peer=self._call.peer,
+            caller=self._call.caller,
+            filter=in_short(self._plan.wanted),
+            phase=_SHOWN_PHASES.get(self._phase, pb.WATCHER_PHASE_UNSPECIFIED),
+            point=self._point,
+            queued_bytes=self._queue.bytes,
+        )
 
     async def _step(self, phase: Phase) -> Phase:
         match phase:

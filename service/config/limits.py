@@ -58,6 +58,12 @@ class Limits:
     """Unary calls under way at once."""
     min_cursor_wait_s: float = 30.0
     batch_get_ids_max: int = 500
+    page_size_default: int = 100
+    page_size_max: int = 1_000
+    page_bytes_max: int = 1024 * 1024 - 64 * 1024
+    """What a page may hold before its last entry; with the largest entry it is below 2 MiB."""
+    page_looked_max: int = 10_000
+    """Messages a page of a listing looks at, where no index serves the whole filter."""
     filter_values_max: int = 1_000
     """Message ids, phones, instances or statuses in one filter."""
     frame_changes_max: int = 500

@@ -8,6 +8,7 @@ upgrade a store under an older one, and a program refuses a store that no longer
 import enum
 import sqlite3
 from pathlib import Path
+from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
@@ -31,6 +32,25 @@ class Store(enum.Enum):
     @property
     def folder(self) -> str:
         return self.value[1]
+
+    @property
+    def short_name(self) -> str:
+        """As the settings have it: EVENTS_URL, VIEWS_URL."""
+        return "events" if self is Store.EVENT_LOG else "views"
+
+
+class StoreState(NamedTuple):
+    """What a store runs on, for people."""
+
+    name: str
+    engine: str
+    engine_version: str
+    revision: str
+
+
+def sqlite_state(store: Store, path: Path) -> StoreState:
+    """Raises StoreUnusable if the file cannot be read."""
+    return StoreState(store.short_name, "sqlite", sqlite3.sqlite_version, _stored_revision(path))
 
 
 def known_revision(store: Store) -> str:

@@ -39,6 +39,10 @@ class LogReader(Protocol):
         """The mark of the event there, or None where the log holds none."""
         ...
 
+    def event(self, position: Position) -> Event | None:
+        """The event there, or None where the log holds none."""
+        ...
+
     def kept_from(self) -> Position:
         """The lowest position that retention keeps; 1 if it never removed anything."""
         ...

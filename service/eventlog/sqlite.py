@@ -144,6 +144,10 @@ class SqliteLogReader:
             row = self._connection.execute(_MARK, (position,)).fetchone()
         return Mark(*row) if row else None
 
+    def event(self, position: Position) -> Event | None:
+        found = self.read(Position(position - 1), events_max=1, bytes_max=1)
+        return found[0] if found and found[0].position == position else None
+
     def kept_from(self) -> Position:
         with _translated():
             return Position(self._connection.execute(_KEPT_FROM).fetchone()[0])

@@ -4,152 +4,31 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from sqlalchemy import Table, bindparam, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert
+from typing import Any
 
 from service import errors
-from service.database import statements
 from service.database.sqlite import connect_reader, connect_writer
-from service.domain.events import Mark, Place, Point, end_of
+from service.domain.events import Mark, Place, Point, Position, QuarantineReason, end_of
 from service.domain.instance import Instance
 from service.domain.message import Message, Recipient
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.views import rows
+from service.views import sqlite_statements as sql
+from service.views.sqlite_statements import Statements
 from service.views.store import (
     Checkpoint,
     CheckpointMoved,
     FeedFilter,
     FeedPage,
     FeedRow,
+    ListedReport,
+    MessageFilter,
     MessageKey,
+    MessagePage,
+    QuarantineRow,
     RecipientKey,
     ViewsBatch,
 )
-from service.views.tables import SLOTS, TABLES, generations, views
-
-
-def _upsert(table: Table) -> str:
-    keys = [column.name for column in table.primary_key]
-    statement = insert(table)
-    return statements.for_sqlite(
-        statement.on_conflict_do_update(
-            index_elements=keys,
-            set_={
-                column.name: statement.excluded[column.name]
-                for column in table.columns
-                if column.name not in keys
-            },
-        )
-    ).sql
-
-
-def _by_key(table: Table) -> str:
-    return statements.for_sqlite(
-        select(table).where(*(column == bindparam(column.name) for column in table.primary_key))
-    ).sql
-
-
-class _Statements(NamedTuple):
-    """Every statement over one slot's tables, as SQL with positional parameters."""
-
-    message: str
-    messages_by_id: str
-    recipient: str
-    feed: str
-    webhook: str
-    last_webhook: str
-    webhook_by_request: str
-    webhooks_by_state: str
-    upsert_message: str
-    upsert_recipient: str
-    insert_feed: str
-    upsert_quarantine: str
-    upsert_webhook: str
-    instance: str
-    instances: str
-    upsert_instance: str
-
-
-def _statements(slot: str) -> _Statements:
-    messages, recipients, feed, quarantine, webhooks, instances = TABLES[slot]
-    last_first = webhooks.c.attempt_position.desc()
-    return _Statements(
-        message=_by_key(messages),
-        messages_by_id=statements.for_sqlite(
-            select(messages)
-            .where(messages.c.message_id == bindparam("message_id"))
-            .order_by(messages.c.instance)
-            .limit(bindparam("messages_max"))
-        ).sql,
-        recipient=_by_key(recipients),
-        feed=statements.for_sqlite(
-            select(*(column for column in feed.c if column.name != "report"))
-            .where(
-                tuple_(feed.c.position, feed.c.report_index)
-                > tuple_(bindparam("position"), bindparam("report_index")),
-                feed.c.position <= bindparam("until"),
-            )
-            .order_by(feed.c.position, feed.c.report_index)
-            .limit(bindparam("rows_max"))
-        ).sql,
-        webhook=_by_key(webhooks),
-        last_webhook=statements.for_sqlite(
-            select(webhooks)
-            .where(webhooks.c.instance == bindparam("instance"))
-            .order_by(last_first)
-            .limit(1)
-        ).sql,
-        webhook_by_request=statements.for_sqlite(
-            select(webhooks)
-            .where(webhooks.c.request_id == bindparam("request_id"))
-            .order_by(last_first)
-            .limit(1)
-        ).sql,
-        webhooks_by_state=statements.for_sqlite(
-            select(webhooks)
-            .where(webhooks.c.state == bindparam("state"))
-            .order_by(webhooks.c.attempt_position)
-        ).sql,
-        upsert_message=_upsert(messages),
-        upsert_recipient=_upsert(recipients),
-        insert_feed=statements.for_sqlite(insert(feed)).sql,
-        upsert_quarantine=_upsert(quarantine),
-        upsert_webhook=_upsert(webhooks),
-        instance=_by_key(instances),
-        instances=statements.for_sqlite(
-            select(instances)
-            .where(instances.c.instance > bindparam("after"))
-            .order_by(instances.c.instance)
-            .limit(bindparam("instances_max"))
-        ).sql,
-        upsert_instance=_upsert(instances),
-    )
-
-
-_BY_SLOT = {slot: _statements(slot) for slot in SLOTS}
-_LIVE = statements.for_sqlite(
-    select(
-        views.c.live_slot,
-        generations.c.generation,
-        generations.c.position,
-        generations.c.receive_time_us,
-    ).where(generations.c.slot == views.c.live_slot)
-).sql
-_LOG_IDENTITY = statements.for_sqlite(select(views.c.log_identity)).sql
-_SET_LOG_IDENTITY = statements.for_sqlite(
-    update(views).values(log_identity=bindparam("identity"))
-).sql
-_ADVANCE = statements.for_sqlite(
-    update(generations)
-    .values(position=bindparam("until"), receive_time_us=bindparam("until_time_us"))
-    .where(
-        generations.c.slot == bindparam("of_slot"),
-        generations.c.generation == bindparam("of_generation"),
-        generations.c.position == bindparam("since"),
-    )
-).sql
 
 
 class _Connection:
@@ -162,7 +41,7 @@ class _Connection:
         self._connection.close()
 
     def log_identity(self) -> str:
-        return str(self._required(_LOG_IDENTITY)[0])
+        return str(self._required(sql.LOG_IDENTITY)[0])
 
     def checkpoint(self) -> Checkpoint:
         return self._live()[1]
@@ -172,27 +51,27 @@ class _Connection:
         return rows.webhook_of(row) if row else None
 
     def _live(self) -> tuple[str, Checkpoint]:
-        slot, generation, position, receive_time_us = self._required(_LIVE)
+        slot, generation, position, receive_time_us = self._required(sql.LIVE)
         return slot, Checkpoint(generation, Mark(position, receive_time_us))
 
-    def _sql(self) -> _Statements:
+    def _sql(self) -> Statements:
         # Asked for at every read: a switch to another slot must be seen at the next one. A slot
         # that was left stays whole until the next rebuild, so rows read just after are sound.
-        return _BY_SLOT[self._live()[0]]
+        return sql.BY_SLOT[self._live()[0]]
 
-    def _one(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Any] | None:
+    def _one(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Any] | None:
         with _translated():
-            row: Sequence[Any] | None = self._connection.execute(sql, parameters).fetchone()
+            row: Sequence[Any] | None = self._connection.execute(statement, parameters).fetchone()
         return row
 
-    def _required(self, sql: str) -> Sequence[Any]:
-        row = self._one(sql)
+    def _required(self, statement: str) -> Sequence[Any]:
+        row = self._one(statement)
         assert row is not None
         return row
 
-    def _all(self, sql: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
+    def _all(self, statement: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
         with _translated():
-            return self._connection.execute(sql, parameters).fetchall()
+            return self._connection.execute(statement, parameters).fetchall()
 
 
 class SqliteViewsWriter(_Connection):
@@ -204,7 +83,7 @@ class SqliteViewsWriter(_Connection):
         stored = self.log_identity()
         if stored == "":
             with _translated():
-                self._connection.execute(_SET_LOG_IDENTITY, (log_identity,))
+                self._connection.execute(sql.SET_LOG_IDENTITY, (log_identity,))
         elif stored != log_identity:
             self.close()
             raise errors.StoreUnusable(
@@ -244,27 +123,27 @@ class SqliteViewsWriter(_Connection):
         slot, checkpoint = self._live()
         since, until = batch.since, batch.until
         advanced = self._connection.execute(
-            _ADVANCE,
+            sql.ADVANCE,
             (until.position, until.receive_time_us, slot, since.generation, since.mark.position),
         )
         if advanced.rowcount != 1:
             raise CheckpointMoved(
                 f"the views stand at {checkpoint}, and the batch begins at {since}"
             )
-        sql = _BY_SLOT[slot]
+        into = sql.BY_SLOT[slot]
         many = self._connection.executemany
-        many(sql.upsert_message, map(rows.message_row, batch.messages))
-        many(sql.upsert_recipient, (rows.recipient_row(*pair) for pair in batch.recipients))
-        many(sql.insert_feed, map(rows.feed_row, batch.feed))
-        many(sql.upsert_quarantine, batch.quarantine)
-        many(sql.upsert_webhook, map(rows.webhook_row, batch.webhooks))
-        many(sql.upsert_instance, map(rows.instance_row, batch.instances))
+        many(into.upsert_message, map(rows.message_row, batch.messages))
+        many(into.upsert_recipient, (rows.recipient_row(*pair) for pair in batch.recipients))
+        many(into.insert_feed, map(rows.feed_row, batch.feed))
+        many(into.upsert_quarantine, batch.quarantine)
+        many(into.upsert_webhook, map(rows.webhook_row, batch.webhooks))
+        many(into.upsert_instance, map(rows.instance_row, batch.instances))
 
-    def _each(self, sql: str, keys: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    def _each(self, statement: str, keys: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
         execute = self._connection.execute
         with _translated():
             for key in keys:
-                row = execute(sql, key).fetchone()
+                row = execute(statement, key).fetchone()
                 if row is not None:
                     yield row
 
@@ -309,6 +188,62 @@ class SqliteViewsReader(_Connection):
         exhausted = looked < rows_max and bytes_left > 0
         return FeedPage(found, end_of(until) if exhausted else end)
 
+    def recipients(self, key: MessageKey, after: str, rows_max: int) -> list[Recipient]:
+        found = self._all(self._sql().recipients, (*key, after, rows_max))
+        return [rows.recipient_of(row) for row in found]
+
+    def reports(self, key: MessageKey, after: Place, rows_max: int) -> list[ListedReport]:
+        found = self._all(self._sql().reports, (*key, after.position, after.index, rows_max))
+        return [ListedReport(Place(Position(row[0]), row[1]), row[2]) for row in found]
+
+    def last_changed(
+        self, wanted: MessageFilter, before: Place, messages_max: int, looked_max: int
+    ) -> MessagePage:
+        statement, parameters = _narrowest(self._sql(), wanted)
+        found: list[Message] = []
+        looked = 0
+        end = before
+        with _translated():
+            cursor = self._connection.execute(
+                statement, (*parameters, before.position, before.index, looked_max)
+            )
+            for row in cursor:
+                message = rows.message_of(row)
+                looked += 1
+                end = message.changed_at
+                if wanted.matches(message):
+                    found.append(message)
+                    if len(found) == messages_max:
+                        break
+            cursor.close()
+        more = len(found) == messages_max or looked == looked_max
+        return MessagePage(found, end if more else None)
+
+    def quarantine(self, instance: str, before: Position, rows_max: int) -> list[QuarantineRow]:
+        found = (
+            self._all(self._sql().quarantine_of_instance, (instance, before, rows_max))
+            if instance
+            else self._all(self._sql().quarantine, (before, rows_max))
+        )
+        return [
+            QuarantineRow(Position(row[0]), row[1], QuarantineReason(row[2]), row[3])
+            for row in found
+        ]
+
+    def webhook_updates(
+        self, instance: str, before: Position, rows_max: int
+    ) -> list[WebhookUpdate]:
+        found = (
+            self._all(self._sql().webhooks_of_instance, (instance, before, rows_max))
+            if instance
+            else self._all(self._sql().webhooks, (before, rows_max))
+        )
+        return [rows.webhook_of(row) for row in found]
+
+    def instances(self, after: str, rows_max: int) -> list[Instance]:
+        found = self._all(self._sql().instances, (after, rows_max))
+        return [rows.instance_of(row) for row in found]
+
     def webhook_by_request(self, request_id: str) -> WebhookUpdate | None:
         row = self._one(self._sql().webhook_by_request, (request_id,))
         return rows.webhook_of(row) if row else None
@@ -316,6 +251,17 @@ class SqliteViewsReader(_Connection):
     def pending_webhooks(self) -> list[WebhookUpdate]:
         found = self._all(self._sql().webhooks_by_state, (int(WebhookState.PENDING),))
         return [rows.webhook_of(row) for row in found]
+
+
+def _narrowest(statements: Statements, wanted: MessageFilter) -> tuple[str, tuple[Any, ...]]:
+    """The statement whose index leaves least to look at, and its parameters."""
+    if wanted.phone:
+        return statements.newest_of_phone, (wanted.phone,)
+    if wanted.instance:
+        return statements.newest_of_instance, (wanted.instance,)
+    if len(wanted.statuses) == 1:
+        return statements.newest_of_status, (int(next(iter(wanted.statuses))),)
+    return statements.newest, ()
 
 
 @contextmanager

@@ -103,6 +103,39 @@ class FeedFilter(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+class MessageFilter(msgspec.Struct, frozen=True, gc=False):
+    """Which messages are asked for: AND between the fields, empty and 0 mean any."""
+
+    instance: str = ""
+    phone: str = ""
+    statuses: frozenset[Status] = frozenset()
+    """OR within."""
+    updated_from_us: int = 0
+    updated_until_us: int = 0
+    """Exclusive."""
+
+    def matches(self, message: Message) -> bool:
+        return (
+            (not self.instance or message.instance == self.instance)
+            and (not self.phone or message.phone == self.phone)
+            and (not self.statuses or message.status in self.statuses)
+            and message.update_time_us >= self.updated_from_us
+            and (not self.updated_until_us or message.update_time_us < self.updated_until_us)
+        )
+
+
+class MessagePage(NamedTuple):
+    messages: list[Message]
+    end: Place | None
+    """How far the page looked; None once nothing is left."""
+
+
+class ListedReport(NamedTuple):
+    place: Place
+    report: bytes
+    """An encoded StatusReport without `raw`."""
+
+
 class CheckpointMoved(Exception):
     """Another projector has folded the same events in: whoever gets this no longer leads."""
 
@@ -162,6 +195,39 @@ class ViewsReader(Protocol):
         Looks at no more than `rows_max` rows, and ends as soon as the found changes reach
         `bytes_max` bytes. Once nothing is left, the page ends at the end of `until`.
         """
+        ...
+
+    def recipients(self, key: MessageKey, after: str, rows_max: int) -> list[Recipient]:
+        """Those behind participant `after`, by code point; empty begins with the first."""
+        ...
+
+    def reports(self, key: MessageKey, after: Place, rows_max: int) -> list[ListedReport]:
+        """Every report of the message behind `after`, in log order."""
+        ...
+
+    def last_changed(
+        self, wanted: MessageFilter, before: Place, messages_max: int, looked_max: int
+    ) -> MessagePage:
+        """The wanted messages last changed before that place, last changed first.
+
+        Looks at no more than `looked_max` messages, so a page may be short or empty and not be
+        the last one. What it costs does not grow with the number of messages if the filter is
+        empty, or only an instance, a phone or one status: each has an index.
+        """
+        ...
+
+    def quarantine(self, instance: str, before: Position, rows_max: int) -> list[QuarantineRow]:
+        """Newest first; of every instance if that is empty."""
+        ...
+
+    def webhook_updates(
+        self, instance: str, before: Position, rows_max: int
+    ) -> list[WebhookUpdate]:
+        """By attempt, newest first; of every instance if that is empty."""
+        ...
+
+    def instances(self, after: str, rows_max: int) -> list[Instance]:
+        """Those behind that name, by code point."""
         ...
 
     def last_webhook(self, instance: str) -> WebhookUpdate | None: ...

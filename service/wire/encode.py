@@ -4,6 +4,8 @@ from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from service.domain.events import QuarantineReason
+from service.domain.instance import ConnectionState
 from service.domain.message import Folded, Message, Recipient, Report, Stage
 from service.domain.status import Status
 from service.domain.webhook import WebhookUpdate
@@ -93,6 +95,28 @@ def webhook(update: WebhookUpdate) -> pb.Webhook:
         last_error=update.error,
         url_in_force=update.url_in_force,
     )
+
+
+def connection_state(state: ConnectionState) -> pb.ConnectionState.ValueType:
+    return cast("pb.ConnectionState.ValueType", int(state))
+
+
+def webhook_update(update: WebhookUpdate) -> pb.WebhookUpdate:
+    return pb.WebhookUpdate(
+        instance=update.instance,
+        url=update.url,
+        url_sha256=update.url_sha256,
+        state=cast("pb.WebhookState.ValueType", int(update.state)),
+        start_time=timestamp(update.attempt_time_us),
+        update_time=timestamp(update.update_time_us),
+        updated_by=update.updated_by,
+        last_error=update.error,
+        request_id=update.request_id,
+    )
+
+
+def quarantine_reason(reason: QuarantineReason) -> pb.QuarantineReason.ValueType:
+    return cast("pb.QuarantineReason.ValueType", int(reason))
 
 
 def _stage(stage: Stage) -> pb.Stage:

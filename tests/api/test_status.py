@@ -183,13 +183,7 @@ async def test_unreadable_min_cursor(api: Api, cursor: str, reason: str) -> None
 
 
 _LATER_UNARY = [
-    ("status", "ListMessageStatuses", pb.ListMessageStatusesRequest()),
-    ("status", "ListRecipients", pb.ListRecipientsRequest(message_id="x")),
-    ("status", "ListStatusReports", pb.ListStatusReportsRequest(message_id="x")),
     ("status", "WaitForStatus", pb.WaitForStatusRequest(message_id="x")),
-    ("admin", "ListWebhookUpdates", pb.ListWebhookUpdatesRequest(instance="x")),
-    ("admin", "ListQuarantinedCallbacks", pb.ListQuarantinedCallbacksRequest()),
-    ("admin", "GetServiceStatus", pb.GetServiceStatusRequest()),
 ]
 _LATER_STREAMS = [
     ("admin", "RebuildViews", pb.RebuildViewsRequest()),

@@ -2242,7 +2242,9 @@ class WatcherStatus(_message.Message):
 
     @_builtins.property
     def lag_duration(self) -> _duration_pb2.Duration:
-        """How old the oldest event is that it has not been sent or passed over for. 0: up to date."""
+        """How long ago the last event was received that it was sent or passed over for. 0: up to
+        date.
+        """
 
     def __init__(
         self,

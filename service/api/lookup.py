@@ -1,0 +1,28 @@
+"""One message by its id, with or without its instance."""
+
+from collections.abc import Sequence
+
+from service import errors
+from service.domain.message import Message
+from service.views.store import MessageKey, ViewsReader
+
+_NAMED_INSTANCES_MAX = 10
+"""Instances an AMBIGUOUS_MESSAGE_ID names: more would not fit a trailer."""
+
+
+def candidates(views: ViewsReader, instance: str, message_id: str) -> Sequence[Message]:
+    """Every message the id can mean, in order of instance; at most ten."""
+    if instance:
+        message = views.message(MessageKey(instance, message_id))
+        return [message] if message else []
+    return views.messages_by_id(message_id, _NAMED_INSTANCES_MAX)
+
+
+def the_one(views: ViewsReader, instance: str, message_id: str) -> Message:
+    """Raises MessageNotFound, or AmbiguousMessageId if several instances hold the id."""
+    found = candidates(views, instance, message_id)
+    if not found:
+        raise errors.MessageNotFound(message_id)
+    if len(found) > 1:
+        raise errors.AmbiguousMessageId(message_id, [message.instance for message in found])
+    return found[0]

@@ -1,0 +1,113 @@
+"""GetServiceStatus: where this process and its stores stand."""
+
+from collections.abc import Sequence
+
+from google.protobuf.duration_pb2 import Duration
+
+from service import __version__
+from service.api.calls import Call
+from service.api.watch import Watchers, WatcherState
+from service.clock import US_PER_S, Clock
+from service.config import Config
+from service.database.readers import ReaderPool
+from service.database.schema import StoreState
+from service.domain.events import Mark
+from service.domain.instance import Instance
+from service.eventlog.log import LogReader
+from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.views.store import Checkpoint, ViewsReader
+from service.wire import encode
+
+_LISTED_MAX = 1_000
+"""Watchers, and instances, in one answer."""
+
+
+class ServiceStatus:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        log: ReaderPool[LogReader],
+        views: ReaderPool[ViewsReader],
+        watchers: Watchers,
+        stores: Sequence[StoreState],
+    ) -> None:
+        self._roles = sorted(config.roles)
+        self._clock = clock
+        self._log = log
+        self._views = views
+        self._watchers = watchers
+        self._stores = stores
+        self._start_time_us = clock.now_us()
+
+    async def get(
+        self, _request: pb.GetServiceStatusRequest, _call: Call
+    ) -> pb.GetServiceStatusResponse:
+        """Raises LogUnavailable, ViewsUnavailable."""
+        checkpoint, instances = await self._views.run(
+            lambda views: (views.checkpoint(), views.instances("", _LISTED_MAX))
+        )
+        identity, head, lag_us = await self._log.run(lambda log: self._lag(log, checkpoint))
+        watchers = self._watchers.states()
+        return pb.GetServiceStatusResponse(
+            version=__version__,
+            roles=self._roles,
+            start_time=encode.timestamp(self._start_time_us),
+            log_id=identity,
+            log_head_position=head.position,
+            projector_position=checkpoint.mark.position,
+            lag_events=max(0, head.position - checkpoint.mark.position),
+            lag_duration=_duration(lag_us),
+            views_generation=checkpoint.generation,
+            watchers=[self._watcher(state, head) for state in watchers[:_LISTED_MAX]],
+            watcher_count=len(watchers),
+            instances=[_instance(instance) for instance in instances],
+            stores=[
+                pb.StoreStatus(
+                    name=store.name,
+                    engine=store.engine,
+                    engine_version=store.engine_version,
+                    schema_revision=store.revision,
+                )
+                for store in self._stores
+            ],
+        )
+
+    def _lag(self, log: LogReader, checkpoint: Checkpoint) -> tuple[str, Mark, int]:
+        """The log's identity and head, and the age of the oldest event not folded in."""
+        waiting = log.read(checkpoint.mark.position, events_max=1, bytes_max=1)
+        lag_us = max(0, self._clock.now_us() - waiting[0].receive_time_us) if waiting else 0
+        return log.identity, log.head(), lag_us
+
+    def _watcher(self, state: WatcherState, head: Mark) -> pb.WatcherStatus:
+        # An empty log has nothing to be behind of, and its origin no age.
+        behind = max(0, head.position - state.point.place.position)
+        since_us = self._clock.now_us() - state.point.receive_time_us
+        return pb.WatcherStatus(
+            start_time=encode.timestamp(state.start_time_us),
+            peer=state.peer,
+            caller=state.caller,
+            filter=state.filter,
+            phase=state.phase,
+            lag_events=behind,
+            lag_duration=_duration(
+                max(0, since_us) if behind and state.point.receive_time_us else 0
+            ),
+            queued_bytes=state.queued_bytes,
+        )
+
+
+def _instance(instance: Instance) -> pb.InstanceStatus:
+    return pb.InstanceStatus(
+        instance=instance.instance,
+        last_callback_time=encode.timestamp(instance.last_callback_time_us),
+        connection_state=encode.connection_state(instance.connection_state),
+        connection_time=(
+            encode.timestamp(instance.connection_time_us) if instance.connection_time_us else None
+        ),
+    )
+
+
+def _duration(time_us: int) -> Duration:
+    seconds, fraction_us = divmod(time_us, US_PER_S)
+    return Duration(seconds=seconds, nanos=fraction_us * 1_000)

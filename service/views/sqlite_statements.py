@@ -1,0 +1,196 @@
+"""Every statement over the views, compiled for SQLite once, with positional parameters."""
+
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Select, Table, bindparam, select, tuple_, update
+from sqlalchemy.dialects.sqlite import insert
+
+from service.database import statements
+from service.views.tables import SLOTS, TABLES, generations, views
+
+
+def _upsert(table: Table) -> str:
+    keys = [column.name for column in table.primary_key]
+    statement = insert(table)
+    return statements.for_sqlite(
+        statement.on_conflict_do_update(
+            index_elements=keys,
+            set_={
+                column.name: statement.excluded[column.name]
+                for column in table.columns
+                if column.name not in keys
+            },
+        )
+    ).sql
+
+
+def _by_key(table: Table) -> str:
+    return statements.for_sqlite(
+        select(table).where(*(column == bindparam(column.name) for column in table.primary_key))
+    ).sql
+
+
+def _newest_first(table: Table, position: str, *conditions: ColumnElement[bool]) -> str:
+    place = table.c[position]
+    return statements.for_sqlite(
+        select(table)
+        .where(*conditions, place < bindparam("before"))
+        .order_by(place.desc())
+        .limit(bindparam("rows_max"))
+    ).sql
+
+
+def _last_changed(messages: Table, column: str = "") -> str:
+    place = messages.c.changed_position, messages.c.changed_index
+    statement: Select[tuple[object, ...]] = select(messages)
+    if column:
+        statement = statement.where(messages.c[column] == bindparam("wanted"))
+    return statements.for_sqlite(
+        statement.where(tuple_(*place) < tuple_(bindparam("position"), bindparam("index")))
+        .order_by(place[0].desc(), place[1].desc())
+        .limit(bindparam("rows_max"))
+    ).sql
+
+
+class Statements(NamedTuple):
+    """Every statement over one slot's tables, as SQL with positional parameters."""
+
+    message: str
+    messages_by_id: str
+    recipient: str
+    feed: str
+    webhook: str
+    last_webhook: str
+    webhook_by_request: str
+    webhooks_by_state: str
+    upsert_message: str
+    upsert_recipient: str
+    insert_feed: str
+    upsert_quarantine: str
+    upsert_webhook: str
+    instance: str
+    instances: str
+    upsert_instance: str
+    recipients: str
+    reports: str
+    quarantine: str
+    quarantine_of_instance: str
+    webhooks: str
+    webhooks_of_instance: str
+    newest: str
+    newest_of_instance: str
+    newest_of_phone: str
+    newest_of_status: str
+
+
+def _statements(slot: str) -> Statements:
+    messages, recipients, feed, quarantine, webhooks, instances = TABLES[slot]
+    last_first = webhooks.c.attempt_position.desc()
+    return Statements(
+        message=_by_key(messages),
+        messages_by_id=statements.for_sqlite(
+            select(messages)
+            .where(messages.c.message_id == bindparam("message_id"))
+            .order_by(messages.c.instance)
+            .limit(bindparam("messages_max"))
+        ).sql,
+        recipient=_by_key(recipients),
+        feed=statements.for_sqlite(
+            select(*(column for column in feed.c if column.name != "report"))
+            .where(
+                tuple_(feed.c.position, feed.c.report_index)
+                > tuple_(bindparam("position"), bindparam("report_index")),
+                feed.c.position <= bindparam("until"),
+            )
+            .order_by(feed.c.position, feed.c.report_index)
+            .limit(bindparam("rows_max"))
+        ).sql,
+        webhook=_by_key(webhooks),
+        last_webhook=statements.for_sqlite(
+            select(webhooks)
+            .where(webhooks.c.instance == bindparam("instance"))
+            .order_by(last_first)
+            .limit(1)
+        ).sql,
+        webhook_by_request=statements.for_sqlite(
+            select(webhooks)
+            .where(webhooks.c.request_id == bindparam("request_id"))
+            .order_by(last_first)
+            .limit(1)
+        ).sql,
+        webhooks_by_state=statements.for_sqlite(
+            select(webhooks)
+            .where(webhooks.c.state == bindparam("state"))
+            .order_by(webhooks.c.attempt_position)
+        ).sql,
+        upsert_message=_upsert(messages),
+        upsert_recipient=_upsert(recipients),
+        insert_feed=statements.for_sqlite(insert(feed)).sql,
+        upsert_quarantine=_upsert(quarantine),
+        upsert_webhook=_upsert(webhooks),
+        instance=_by_key(instances),
+        instances=statements.for_sqlite(
+            select(instances)
+            .where(instances.c.instance > bindparam("after"))
+            .order_by(instances.c.instance)
+            .limit(bindparam("instances_max"))
+        ).sql,
+        upsert_instance=_upsert(instances),
+        recipients=statements.for_sqlite(
+            select(recipients)
+            .where(
+                recipients.c.instance == bindparam("instance"),
+                recipients.c.message_id == bindparam("message_id"),
+                recipients.c.participant > bindparam("after"),
+            )
+            .order_by(recipients.c.participant)
+            .limit(bindparam("rows_max"))
+        ).sql,
+        reports=statements.for_sqlite(
+            select(feed.c.position, feed.c.report_index, feed.c.report)
+            .where(
+                feed.c.instance == bindparam("instance"),
+                feed.c.message_id == bindparam("message_id"),
+                tuple_(feed.c.position, feed.c.report_index)
+                > tuple_(bindparam("position"), bindparam("report_index")),
+            )
+            .order_by(feed.c.position, feed.c.report_index)
+            .limit(bindparam("rows_max"))
+        ).sql,
+        quarantine=_newest_first(quarantine, "position"),
+        quarantine_of_instance=_newest_first(
+            quarantine, "position", quarantine.c.instance == bindparam("instance")
+        ),
+        webhooks=_newest_first(webhooks, "attempt_position"),
+        webhooks_of_instance=_newest_first(
+            webhooks, "attempt_position", webhooks.c.instance == bindparam("instance")
+        ),
+        newest=_last_changed(messages),
+        newest_of_instance=_last_changed(messages, "instance"),
+        newest_of_phone=_last_changed(messages, "phone"),
+        newest_of_status=_last_changed(messages, "status"),
+    )
+
+
+BY_SLOT = {slot: _statements(slot) for slot in SLOTS}
+LIVE = statements.for_sqlite(
+    select(
+        views.c.live_slot,
+        generations.c.generation,
+        generations.c.position,
+        generations.c.receive_time_us,
+    ).where(generations.c.slot == views.c.live_slot)
+).sql
+LOG_IDENTITY = statements.for_sqlite(select(views.c.log_identity)).sql
+SET_LOG_IDENTITY = statements.for_sqlite(
+    update(views).values(log_identity=bindparam("identity"))
+).sql
+ADVANCE = statements.for_sqlite(
+    update(generations)
+    .values(position=bindparam("until"), receive_time_us=bindparam("until_time_us"))
+    .where(
+        generations.c.slot == bindparam("of_slot"),
+        generations.c.generation == bindparam("of_generation"),
+        generations.c.position == bindparam("since"),
+    )
+).sql
