@@ -10,6 +10,7 @@ import click
 
 from service import __version__
 from service.cli.failures import exit_code_of
+from service.cli.listing import history, list_messages, quarantine, recipients, status
 from service.cli.reading import get, watch
 from service.cli.serving import check, migrate, serve
 from service.cli.simulating import simulate
@@ -32,7 +33,21 @@ def cli() -> None:
     """
 
 
-for command in (serve, migrate, check, get, watch, update_webhook, webhook, simulate):
+for command in (
+    serve,
+    migrate,
+    check,
+    get,
+    history,
+    recipients,
+    list_messages,
+    watch,
+    update_webhook,
+    webhook,
+    quarantine,
+    status,
+    simulate,
+):
     cli.add_command(command)
 
 

@@ -1,6 +1,6 @@
 """Proto messages for people and for machines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
@@ -9,6 +9,35 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 
 _LABEL_WIDTH = 15
+_EXCERPT_CHARACTERS_MAX = 100
+
+STATUS_CHOICES = [
+    name.removeprefix("STATUS_").lower().replace("_", "-")
+    for name, number in pb.Status.items()
+    if number
+]
+"""The statuses as options spell them."""
+
+
+def status_value(choice: str) -> pb.Status.ValueType:
+    """The status one of STATUS_CHOICES names."""
+    return pb.Status.Value("STATUS_" + choice.upper().replace("-", "_"))
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Rows of one length as aligned columns; the first one is the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        yield "  ".join(cells).rstrip()
+
+
+def excerpt(body: bytes, characters_max: int | None = _EXCERPT_CHARACTERS_MAX) -> str:
+    """A body on one line, without what a terminal would obey; empty once it was erased."""
+    text = body.decode(errors="replace")
+    shown = "".join(one if one.isprintable() else " " for one in text)
+    cut = characters_max is not None and len(shown) > characters_max
+    return shown[:characters_max] + ("…" if cut else "")
 
 
 def json_line(message: Message) -> str:
@@ -70,7 +99,7 @@ def webhook_text(webhook: pb.Webhook) -> str:
         ("by", webhook.updated_by),
         ("error", webhook.last_error),
     )
-    return "\n".join([f"{webhook.instance}  {state}", *_labelled(rows)])
+    return "\n".join([f"{webhook.instance}  {state}", *labelled(rows)])
 
 
 def _message_lines(message: pb.MessageStatus) -> Iterator[str]:
@@ -87,8 +116,9 @@ def _message_lines(message: pb.MessageStatus) -> Iterator[str]:
         ("cursor", message.cursor),
     ]
     rows += [(status_name(stage.status), time_text(stage.occur_time)) for stage in message.stages]
-    return _labelled(rows)
+    return labelled(rows)
 
 
-def _labelled(rows: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> Iterator[str]:
+def labelled(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Rows that have a text, one below the other."""
     return (f"  {label:<{_LABEL_WIDTH}}{text}" for label, text in rows if text)

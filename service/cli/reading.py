@@ -10,12 +10,6 @@ from service.cli import output
 from service.cli.options import api_options, instance_option, json_option, run, target_of
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 
-_STATUSES = [
-    name.removeprefix("STATUS_").lower().replace("_", "-")
-    for name, number in pb.Status.items()
-    if number
-]
-
 
 @click.command()
 @click.argument("message_id", metavar="ID")
@@ -49,7 +43,7 @@ def get(
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice(_STATUSES, case_sensitive=False),
+    type=click.Choice(output.STATUS_CHOICES, case_sensitive=False),
     help="Only changes that end in these.",
 )
 @click.option("--unchanged", is_flag=True, help="Also reports that changed nothing.")
@@ -76,7 +70,7 @@ def watch(
             instances=instances,
             message_ids=message_ids,
             phones=phones,
-            statuses=[pb.Status.Value(f"STATUS_{_enum_name(status)}") for status in statuses],
+            statuses=map(output.status_value, statuses),
         ),
         include_unchanged=unchanged,
     )
@@ -110,10 +104,6 @@ def _narrated(response: pb.WatchStatusesResponse) -> str:
             "CLOSING_REASON_"
         )
     return f"# {frame}{detail}  cursor {response.cursor}"
-
-
-def _enum_name(status: str) -> str:
-    return status.upper().replace("-", "_")
 
 
 def _time(text: str) -> datetime:

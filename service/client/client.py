@@ -97,6 +97,51 @@ class StatusClient:
         )
         return response.webhook
 
+    def list_messages(
+        self, request: pb.ListMessageStatusesRequest
+    ) -> AsyncIterator[pb.MessageStatus]:
+        """Every page's messages, last changed first."""
+        return self._listed(self._status.ListMessageStatuses, request, "messages")
+
+    def list_recipients(self, request: pb.ListRecipientsRequest) -> AsyncIterator[pb.Recipient]:
+        return self._listed(self._status.ListRecipients, request, "recipients")
+
+    def list_reports(self, request: pb.ListStatusReportsRequest) -> AsyncIterator[pb.StatusReport]:
+        """Every report heard of the message, in arrival order."""
+        return self._listed(self._status.ListStatusReports, request, "reports")
+
+    def list_quarantined(
+        self, request: pb.ListQuarantinedCallbacksRequest
+    ) -> AsyncIterator[pb.QuarantinedCallback]:
+        """Newest first."""
+        return self._listed(self._admin.ListQuarantinedCallbacks, request, "callbacks")
+
+    def list_webhook_updates(
+        self, request: pb.ListWebhookUpdatesRequest
+    ) -> AsyncIterator[pb.WebhookUpdate]:
+        """Newest first."""
+        return self._listed(self._admin.ListWebhookUpdates, request, "updates")
+
+    async def service_status(self) -> pb.GetServiceStatusResponse:
+        response: pb.GetServiceStatusResponse = await self._call(
+            self._admin.GetServiceStatus(
+                pb.GetServiceStatusRequest(), timeout=_DEADLINE_S, metadata=self._metadata
+            )
+        )
+        return response
+
+    async def _listed(self, rpc: Any, request: Any, field: str) -> AsyncIterator[Any]:
+        """Every entry of every page. The caller's request is left as it is."""
+        page = type(request)()
+        page.CopyFrom(request)
+        while True:
+            response = await self._call(rpc(page, timeout=_DEADLINE_S, metadata=self._metadata))
+            for entry in getattr(response, field):
+                yield entry
+            if not response.next_page_token:
+                return
+            page.page_token = response.next_page_token
+
     async def _call(self, call: Awaitable[ResponseT]) -> ResponseT:
         try:
             return await call

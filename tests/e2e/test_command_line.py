@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.cli import cli
 from service.config import SETTINGS
 from tests.calls import SEED_BODY, callback
 from tests.command import plugstatus
@@ -92,6 +93,54 @@ def test_watch_prints_changes_until_interrupted(server: ServerProcess) -> None:
     assert change["message"]["message_id"] == SEED_ID
     assert change["previous_status"] == "STATUS_UNSPECIFIED"
     assert code == 0
+
+
+def test_history_tells_why(server: ServerProcess) -> None:
+    """`history` tells every callback with what it changed, and `--raw` shows its bytes."""
+    _post(server, callback("M1", "READ"))
+    cursor = _post(server, callback("M1", "SENT", note="\x1b[31mred"))
+    plugstatus("get", "M1", "--min-cursor", cursor, API_TARGET=server.grpc)
+    told = plugstatus("history", "M1", "--raw", API_TARGET=server.grpc)
+    lines = plugstatus("history", "M1", "--json", API_TARGET=server.grpc)
+    absent = plugstatus("history", "absent", API_TARGET=server.grpc)
+    reports = [json.loads(line) for line in lines.stdout.splitlines()]
+
+    assert "first heard of: the message is READ" in told.stdout
+    assert "no change of status: READ outranks it" in told.stdout
+    assert '"status": "SENT"' in told.stdout or '"status":"SENT"' in told.stdout
+    assert "\x1b" not in told.stdout
+    assert [report["status"] for report in reports] == ["STATUS_READ", "STATUS_SENT"]
+    assert absent.returncode == 1
+
+
+def test_tables_and_lines(server: ServerProcess) -> None:
+    """`list`, `recipients`, `quarantine` and `status` print tables, and JSON lines when asked."""
+    _post(server, {"status": "READ"})
+    cursor = _post(server, callback("M1", "READ", participant="77@lid"))
+    plugstatus("get", "M1", "--min-cursor", cursor, API_TARGET=server.grpc)
+    commands = {
+        "list": ("list", "--status", "read"),
+        "recipients": ("recipients", "M1"),
+        "quarantine": ("quarantine",),
+        "status": ("status",),
+    }
+    tables = {
+        name: plugstatus(*command, API_TARGET=server.grpc) for name, command in commands.items()
+    }
+    lines = {
+        name: json.loads(plugstatus(*command, "--json", API_TARGET=server.grpc).stdout)
+        for name, command in commands.items()
+    }
+
+    assert {run.returncode for run in tables.values()} == {0}
+    assert tables["list"].stdout.splitlines()[1].split()[-3:] == ["M1", "READ", "5511900000102"]
+    assert tables["recipients"].stdout.splitlines()[1].split()[:2] == ["77", "READ"]
+    assert "TYPE_MISSING" in tables["quarantine"].stdout
+    assert "last position 2" in tables["status"].stdout
+    assert lines["list"]["message_id"] == "M1"
+    assert lines["recipients"]["participant"] == "77"
+    assert lines["quarantine"]["reason"] == "QUARANTINE_REASON_TYPE_MISSING"
+    assert lines["status"]["log_head_position"] == "2"
 
 
 def test_migrate_then_check(tmp_path: Path) -> None:
@@ -186,7 +235,7 @@ def test_an_option_beats_its_variable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "migrate", "check", "get", "watch", "update-webhook", "webhook", "simulate"],
+    list(cli.commands),
 )
 def test_every_command_has_help(command: str) -> None:
     """`--help` shows what a command does and its environment variables."""
