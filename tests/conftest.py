@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, settings
 from service.clock import Clock
 from service.config import Limits
 from service.eventlog.log import LogReader
+from service.views.store import ViewsReader, ViewsWriter
 from tests.clock import FakeClock
 from tests.logs import LOGS, LogUnderTest
+from tests.view_stores import VIEW_STORES, ViewsUnderTest
 
 # Random on every run. A failure prints its seed (`--hypothesis-seed` replays the run) and a
 # `@reproduce_failure` line (replays the one example); nothing depends on a database of examples.
@@ -58,4 +60,30 @@ def log(log_kind: str, tmp_path: Path) -> LogUnderTest:
 def reader(log: LogUnderTest) -> Iterator[LogReader]:
     """A reader of that log."""
     with closing(log.open_reader()) as opened:
+        yield opened
+
+
+@pytest.fixture(params=VIEW_STORES)
+def views_kind(request: pytest.FixtureRequest) -> str:
+    """The name of an implementation of the views."""
+    return str(request.param)
+
+
+@pytest.fixture
+def views(views_kind: str, tmp_path: Path) -> ViewsUnderTest:
+    """New views of each implementation."""
+    return VIEW_STORES[views_kind](tmp_path)
+
+
+@pytest.fixture
+def views_writer(views: ViewsUnderTest) -> Iterator[ViewsWriter]:
+    """The writer of those views."""
+    with closing(views.open_writer()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def views_reader(views: ViewsUnderTest, views_writer: ViewsWriter) -> Iterator[ViewsReader]:
+    """A reader of those views, opened after their writer."""
+    with closing(views.open_reader()) as opened:
         yield opened

@@ -68,7 +68,7 @@ def _messages(slot: str) -> Table:
         Column("changed_index", BigInteger, nullable=False),
         Column("first_position", BigInteger, nullable=False),
         Column("first_index", BigInteger, nullable=False),
-        Index(f"messages_{slot}_by_id", "message_id"),
+        Index(f"messages_{slot}_by_id", "message_id", "instance"),
         # Listings are newest change first, of all, or of one instance, phone or status. With
         # a row id the table's key is not repeated in each of these.
         Index(f"messages_{slot}_by_change", *_CHANGED),

@@ -5,6 +5,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import URL, MetaData, NullPool, create_engine
 
 from service import errors
 from service.database.schema import (
@@ -14,7 +17,9 @@ from service.database.schema import (
     upgrade_sqlite,
 )
 from service.database.sqlite import connect_reader, connect_writer, database_path
+from service.eventlog import tables as eventlog_tables
 from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.views import tables as views_tables
 from tests.logs import new_event
 from tests.processes import child, lines
 
@@ -50,6 +55,28 @@ def test_an_upgrade_creates_the_store(store: Store, path: Path) -> None:
 
     assert known_revision(store) == revision
     assert 0o600 == path.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize(
+    ("store", "tables"),
+    [(Store.EVENT_LOG, eventlog_tables.metadata), (Store.VIEWS, views_tables.views.metadata)],
+    ids=["eventlog", "views"],
+)
+def test_the_tables_are_those_the_statements_are_built_from(
+    store: Store, tables: MetaData, path: Path
+) -> None:
+    """Migrations make exactly the tables, columns and indexes that the code describes."""
+    upgrade_sqlite(store, path)
+    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
+
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), tables)
+
+    only_there = [each for each in differences if each[0] != "remove_table"]
+    unknown = [each[1].name for each in differences if each[0] == "remove_table"]
+
+    assert [] == only_there
+    assert ["served_revision"] == unknown
 
 
 def test_an_upgrade_of_a_current_store_changes_nothing(store: Store, path: Path) -> None:

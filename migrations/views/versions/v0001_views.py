@@ -60,7 +60,7 @@ def _create_messages(slot: str) -> None:
         sa.Column("first_index", sa.BigInteger, nullable=False),
     )
     changed = ["changed_position", "changed_index"]
-    _create_index(slot, "messages", "id", ["message_id"])
+    _create_index(slot, "messages", "id", ["message_id", "instance"])
     _create_index(slot, "messages", "change", changed)
     for column in ("instance", "phone", "status"):
         _create_index(slot, "messages", column, [column, *changed])

@@ -1,0 +1,365 @@
+"""Pages of the views, against linear models; and that every read finds its rows by an index."""
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.domain.events import Place, Position, QuarantineReason, end_of
+from service.domain.instance import ConnectionState, Instance
+from service.domain.message import Message, Recipient
+from service.domain.status import Status
+from service.views.store import (
+    FeedEntry,
+    FeedFilter,
+    FeedRow,
+    ListedReport,
+    MessageFilter,
+    MessageKey,
+    QuarantineRow,
+    RecipientKey,
+    ViewsReader,
+    ViewsWriter,
+)
+from tests.domain_values import NOW_US, message, webhook_update
+from tests.view_stores import VIEW_STORES, ViewsUnderTest, batch, feed_entry, mark
+
+START = Place(Position(0))
+END = Place(Position(2**62))
+PLENTY = 1_000_000_000
+HEAD = 8
+
+names = st.sampled_from(["a", "b"])
+few_statuses = st.sampled_from([Status.SENT, Status.READ])
+feed_rows = st.lists(
+    st.builds(
+        feed_entry,
+        st.integers(1, HEAD),
+        st.sampled_from([0, 1, 2**32 - 2]),
+        instance=names,
+        message_id=names,
+        phone=names,
+        status=few_statuses,
+        changed=st.booleans(),
+        change=st.binary(max_size=20),
+    ),
+    max_size=16,
+    unique_by=lambda entry: entry.row.place,
+)
+some = st.sets(names, max_size=2).map(frozenset)
+feed_filters = st.builds(
+    FeedFilter,
+    instances=some,
+    message_ids=some,
+    phones=some,
+    statuses=st.sets(few_statuses, max_size=2).map(frozenset),
+    unchanged=st.booleans(),
+)
+message_filters = st.builds(
+    MessageFilter,
+    instance=st.sampled_from(["", "a", "b"]),
+    phone=st.sampled_from(["", "a", "b"]),
+    statuses=st.sets(few_statuses, max_size=2).map(frozenset),
+    updated_from_us=st.sampled_from([0, NOW_US, NOW_US + 2]),
+    updated_until_us=st.sampled_from([0, NOW_US + 1, NOW_US + 4]),
+)
+
+
+def _wanted(row: FeedRow, wanted: FeedFilter) -> bool:
+    """AND between the fields, OR within, and an empty field asks for anything."""
+    asked = [
+        (row.instance, wanted.instances),
+        (row.message_id, wanted.message_ids),
+        (row.phone, wanted.phones),
+        (row.status, wanted.statuses),
+    ]
+    return (row.changed or wanted.unchanged) and all(
+        value in values for value, values in asked if values
+    )
+
+
+@settings(max_examples=60)
+@given(
+    entries=feed_rows,
+    wanted=feed_filters,
+    after=st.builds(Place, st.integers(0, 4).map(Position), st.sampled_from([0, 1, 2**32 - 1])),
+    until=st.integers(4, HEAD),
+    rows_max=st.integers(1, 6),
+    bytes_max=st.sampled_from([1, 10, 25, PLENTY]),
+)
+@pytest.mark.parametrize("kind", VIEW_STORES)
+def test_pages_of_the_feed_hold_every_wanted_row_once(
+    kind: str,
+    entries: list[FeedEntry],
+    wanted: FeedFilter,
+    after: Place,
+    until: int,
+    rows_max: int,
+    bytes_max: int,
+) -> None:
+    """Page by page, whatever their bounds, the feed gives all wanted rows in log order, once."""
+    found: list[FeedRow] = []
+    with TemporaryDirectory() as folder:
+        views = VIEW_STORES[kind](Path(folder))
+        with closing(views.open_writer()) as writer, closing(views.open_reader()) as reader:
+            writer.apply(batch(writer.checkpoint(), HEAD, feed=entries))
+            place = after
+            while place < Place(Position(until)):
+                page = reader.feed(place, mark(until), wanted, rows_max, bytes_max)
+                sizes = [len(row.change) for row in page.rows]
+                assert len(page.rows) <= rows_max
+                assert sum(sizes[:-1]) < bytes_max
+                assert page.end.place > place
+                assert mark(page.end.place.position).receive_time_us == page.end.receive_time_us
+                found += page.rows
+                place = page.end.place
+
+    behind = sorted((entry.row for entry in entries), key=lambda row: row.place)
+    expected = [
+        row
+        for row in behind
+        if after < row.place <= Place(Position(until)) and _wanted(row, wanted)
+    ]
+
+    assert expected == found
+
+
+def test_a_page_of_the_feed_says_how_far_it_looked(
+    views_writer: ViewsWriter, views_reader: ViewsReader
+) -> None:
+    """A page ends at the last row it looked at, or at the end it was given once nothing is left."""
+    entries = [feed_entry(1), feed_entry(2, changed=False), feed_entry(3), feed_entry(4, 7)]
+    views_writer.apply(batch(views_writer.checkpoint(), HEAD, feed=entries))
+
+    ends = [
+        views_reader.feed(after, mark(until), FeedFilter(), rows_max, bytes_max).end
+        for after, until, rows_max, bytes_max in [
+            (START, HEAD, 2, PLENTY),
+            (START, HEAD, 100, 1),
+            (START, HEAD, 100, PLENTY),
+            (START, 3, 100, PLENTY),
+            (Place(Position(4), 7), HEAD, 100, PLENTY),
+        ]
+    ]
+
+    assert [Place(Position(2), 0), Place(Position(1), 0)] == [end.place for end in ends[:2]]
+    assert [end_of(mark(HEAD)), end_of(mark(3)), end_of(mark(HEAD))] == ends[2:]
+
+
+@settings(max_examples=60)
+@given(
+    drawn=st.lists(st.tuples(names, names, few_statuses, st.integers(0, 5)), max_size=12),
+    wanted=message_filters,
+    messages_max=st.integers(1, 4),
+    looked_max=st.integers(1, 6),
+)
+@pytest.mark.parametrize("kind", VIEW_STORES)
+def test_pages_of_messages_hold_every_wanted_one_once(
+    kind: str,
+    drawn: list[tuple[str, str, Status, int]],
+    wanted: MessageFilter,
+    messages_max: int,
+    looked_max: int,
+) -> None:
+    """Page by page, last changed first, a listing gives every wanted message once."""
+    messages = [
+        message(
+            f"M{number}",
+            instance=instance,
+            phone=phone,
+            status=status,
+            update_time_us=NOW_US + second,
+            changed_at=Place(Position(number // 3 + 1), number % 3),
+        )
+        for number, (instance, phone, status, second) in enumerate(drawn)
+    ]
+    found: list[Message] = []
+    with TemporaryDirectory() as folder:
+        views = VIEW_STORES[kind](Path(folder))
+        with closing(views.open_writer()) as writer, closing(views.open_reader()) as reader:
+            writer.apply(batch(writer.checkpoint(), HEAD, messages=messages))
+            before: Place | None = END
+            while before is not None:
+                page = reader.last_changed(wanted, before, messages_max, looked_max)
+                assert len(page.messages) <= messages_max
+                assert page.end is None or page.end < before
+                found += page.messages
+                before = page.end
+
+    until_us = wanted.updated_until_us or NOW_US * 2
+    expected = [
+        each
+        for each in reversed(messages)
+        if wanted.instance in ("", each.instance)
+        and wanted.phone in ("", each.phone)
+        and (each.status in wanted.statuses or not wanted.statuses)
+        and wanted.updated_from_us <= each.update_time_us < until_us
+    ]
+
+    assert expected == found
+
+
+def test_recipients_are_listed_by_code_point(
+    views_writer: ViewsWriter, views_reader: ViewsReader
+) -> None:
+    """Recipients of a message alone come by code point of their names, page by page."""
+    ordered = ["1", "10", "9", "A", "a", "é", "\uffff", "\U0001f600"]
+    key, other = MessageKey("acme", "M"), MessageKey("acme", "N")
+    recipients = [Recipient(name, Status.READ, "READ", NOW_US, NOW_US) for name in ordered]
+    pairs = [(key, each) for each in reversed(recipients)] + [(other, recipients[0])]
+    views_writer.apply(batch(views_writer.checkpoint(), 1, recipients=pairs))
+
+    assert recipients == views_reader.recipients(key, "", 100)
+    assert recipients[3:6] == views_reader.recipients(key, "9", 3)
+    assert [] == views_reader.recipients(key, ordered[-1], 100)
+
+
+def test_reports_of_a_message_are_listed_in_log_order(
+    views_writer: ViewsWriter, views_reader: ViewsReader
+) -> None:
+    """Every report of the message, changes or not, comes in log order, page by page."""
+    places = [(1, 0), (1, 5), (2, 0), (10, 1)]
+    entries = [feed_entry(*place, changed=place[1] == 0) for place in places]
+    others = [feed_entry(2, 1, message_id="N"), feed_entry(2, 2, instance="other")]
+    views_writer.apply(batch(views_writer.checkpoint(), 10, feed=[*others, *entries]))
+    key = MessageKey("acme", "M")
+    expected = [ListedReport(entry.row.place, entry.report) for entry in entries]
+
+    assert expected == views_reader.reports(key, START, 100)
+    assert expected[1:3] == views_reader.reports(key, expected[0].place, 2)
+    assert [] == views_reader.reports(key, expected[-1].place, 100)
+
+
+def test_newest_first_of_one_instance_or_of_all(
+    views_writer: ViewsWriter, views_reader: ViewsReader
+) -> None:
+    """Quarantine and webhook updates are listed newest first, of an instance or of every one."""
+    reason = QuarantineReason.TYPE_UNKNOWN
+    rows = [
+        QuarantineRow(Position(position), "ab"[position % 2], reason, NOW_US)
+        for position in range(1, 6)
+    ]
+    updates = [
+        webhook_update(f"u{row.position}", instance=row.instance, attempt_position=row.position)
+        for row in rows
+    ]
+    views_writer.apply(batch(views_writer.checkpoint(), 5, quarantine=rows, webhooks=updates))
+
+    asked = [("", 9, 100), ("", 5, 2), ("b", 9, 100), ("a", 4, 1), ("c", 9, 100)]
+    expected = [[5, 4, 3, 2, 1], [4, 3], [5, 3, 1], [2], []]
+
+    quarantined = [
+        views_reader.quarantine(instance, Position(before), most)
+        for instance, before, most in asked
+    ]
+    attempted = [
+        views_reader.webhook_updates(instance, Position(before), most)
+        for instance, before, most in asked
+    ]
+
+    assert expected == [[row.position for row in page] for page in quarantined]
+    assert expected == [[update.attempt_position for update in page] for page in attempted]
+    assert rows[::-1] == quarantined[0]
+    assert updates[::-1] == attempted[0]
+
+
+def test_instances_are_listed_by_code_point(
+    views_writer: ViewsWriter, views_reader: ViewsReader
+) -> None:
+    """Instances come by code point of their names, page by page."""
+    instances = [
+        Instance(name, NOW_US, ConnectionState.DISCONNECTED, NOW_US - 1)
+        for name in ("-", "A", "_", "a", "a.b")
+    ]
+    views_writer.apply(batch(views_writer.checkpoint(), 1, instances=instances[::-1]))
+
+    assert instances == views_reader.instances("", 100)
+    assert instances[2:4] == views_reader.instances("A", 2)
+
+
+KEY = MessageKey("acme", "M")
+READS: dict[str, Callable[[ViewsReader], object]] = {
+    "log_identity": lambda reader: reader.log_identity(),
+    "checkpoint": lambda reader: reader.checkpoint(),
+    "message": lambda reader: reader.message(KEY),
+    "messages_by_id": lambda reader: reader.messages_by_id("M", 2),
+    "feed": lambda reader: reader.feed(START, mark(HEAD), FeedFilter(), 5, 5),
+    "recipients": lambda reader: reader.recipients(KEY, "", 5),
+    "reports": lambda reader: reader.reports(KEY, START, 5),
+    "last_changed": lambda reader: [
+        reader.last_changed(wanted, END, 5, 5)
+        for wanted in (
+            MessageFilter(),
+            MessageFilter(instance="acme"),
+            MessageFilter(phone="5"),
+            MessageFilter(statuses=frozenset({Status.SENT})),
+            MessageFilter(statuses=frozenset({Status.SENT, Status.READ})),
+        )
+    ],
+    "quarantine": lambda reader: [
+        reader.quarantine(name, Position(HEAD), 5) for name in ("", "acme")
+    ],
+    "webhook_updates": lambda reader: [
+        reader.webhook_updates(name, Position(HEAD), 5) for name in ("", "acme")
+    ],
+    "instances": lambda reader: reader.instances("", 5),
+    "last_webhook": lambda reader: reader.last_webhook("acme"),
+    "webhook_by_request": lambda reader: reader.webhook_by_request("r1"),
+    "pending_webhooks": lambda reader: reader.pending_webhooks(),
+}
+WRITER_READS: dict[str, Callable[[ViewsWriter], object]] = {
+    "checkpoint": lambda writer: writer.checkpoint(),
+    "messages": lambda writer: writer.messages([KEY]),
+    "recipients": lambda writer: writer.recipients([RecipientKey(*KEY, "p")]),
+    "last_webhook": lambda writer: writer.last_webhook("acme"),
+    "webhook": lambda writer: writer.webhook("u1"),
+    "instance": lambda writer: writer.instance("acme"),
+}
+ONE_ROW_TABLES = {"views", "generations"}
+
+
+def _public(protocol: type) -> set[str]:
+    return {name for name in vars(protocol) if not name.startswith("_")}
+
+
+def _searches_only(plan: Sequence[str]) -> bool:
+    """No step looks at a whole table or sorts, but for tables of a row or two."""
+    return all(
+        re.match(r"SEARCH \w+ USING ", step)
+        or ((scan := re.fullmatch(r"SCAN (\w+)", step)) and scan[1] in ONE_ROW_TABLES)
+        for step in plan
+    )
+
+
+def test_every_read_is_in_the_tables_above() -> None:
+    """No read of the protocols is left out of the plans looked at below."""
+
+    assert _public(ViewsReader) == {*READS, "close"}
+    assert _public(ViewsWriter) == {*WRITER_READS, "apply", "close"}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_read_finds_its_rows_by_an_index(
+    views: ViewsUnderTest, read: Callable[[ViewsReader], object]
+) -> None:
+    """No statement of the API looks through a table or sorts: its cost is that of its answer."""
+    plans = views.plans(read)
+
+    assert plans
+    assert {} == {sql: plan for sql, plan in plans.items() if not _searches_only(plan)}
+
+
+@pytest.mark.parametrize("read", WRITER_READS.values(), ids=WRITER_READS)
+def test_a_read_of_the_projector_finds_its_rows_by_an_index(
+    views: ViewsUnderTest, read: Callable[[ViewsWriter], object]
+) -> None:
+    """No statement of the projector looks through a table or sorts."""
+    plans = views.write_plans(read)
+
+    assert plans
+    assert {} == {sql: plan for sql, plan in plans.items() if not _searches_only(plan)}
