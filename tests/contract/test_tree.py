@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from service.domain.events import QuarantineReason
+from service.domain.instance import ConnectionState
 from service.domain.status import Status
 from service.domain.webhook import WebhookState
 from service.gen.plugchat.status.v1 import status_pb2 as pb
@@ -140,6 +141,7 @@ def test_every_locked_package_is_known_by_its_hash(name: str) -> None:
     [
         (Status, pb.Status.items(), "STATUS_"),
         (WebhookState, pb.WebhookState.items(), "WEBHOOK_STATE_"),
+        (ConnectionState, pb.ConnectionState.items(), "CONNECTION_STATE_"),
         (QuarantineReason, pb.QuarantineReason.items(), "QUARANTINE_REASON_"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.domain.events import QuarantineReason
+from service.domain.instance import Connection, ConnectionState
 from service.domain.status import Status
 from service.plugchat.decode import Reading
 from tests.callbacks import (
@@ -97,8 +98,39 @@ def test_a_type_matches_in_any_case_and_with_blanks(kind: str) -> None:
 )
 def test_other_known_types_make_no_report(kind: str) -> None:
     """Types that are known but not of statuses are neither reports nor quarantined."""
+    read = reading({"type": kind, "status": "READ", "ids": ["A"], "messageId": "A"})
 
-    assert Reading() == reading({"type": kind, "status": "READ", "ids": ["A"], "messageId": "A"})
+    assert ((), None) == (read.reports, read.quarantined)
+
+
+@pytest.mark.parametrize(
+    ("body", "state", "occur_time_us"),
+    [
+        ({"type": "ConnectedCallback"}, ConnectionState.CONNECTED, RECEIVED_US),
+        (
+            {"type": "connectedcallback", "momment": 1_580_163_342},
+            ConnectionState.CONNECTED,
+            1_580_163_342_000_000,
+        ),
+        (
+            {"type": "DisconnectedCallback", "momment": 1_580_163_342, "disconnected": True},
+            ConnectionState.DISCONNECTED,
+            1_580_163_342_000_000,
+        ),
+        (
+            {"type": "DisconnectedCallback", "momment": "1e999999999"},
+            ConnectionState.DISCONNECTED,
+            RECEIVED_US,
+        ),
+    ],
+    ids=str,
+)
+def test_connections_are_told(
+    body: dict[str, Any], state: ConnectionState, occur_time_us: int
+) -> None:
+    """Callbacks of the connection say its state, at their moment or when they came."""
+
+    assert Reading(connection=Connection(state, occur_time_us)) == reading(body)
 
 
 @pytest.mark.parametrize("status", ["", "  ", "SEEN-BY-ALIENS"])
