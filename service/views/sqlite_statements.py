@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Select, Table, bindparam, select, tuple_, 
 from sqlalchemy.dialects.sqlite import insert
 
 from service.database import statements
-from service.views.tables import SLOTS, TABLES, generations, views
+from service.views.tables import SLOTS, TABLES, SlotTables, generations, views
 
 
 def _upsert(table: Table) -> str:
@@ -83,19 +83,37 @@ class Statements(NamedTuple):
     newest_of_status: str
 
 
-def _statements(slot: str) -> Statements:
-    messages, recipients, feed, quarantine, webhooks, instances = TABLES[slot]
+def _folding(tables: SlotTables) -> dict[str, str]:
+    """What the projector loads by key, and writes."""
+    messages, recipients, feed, quarantine, webhooks, instances = tables
+    return {
+        "message": _by_key(messages),
+        "recipient": _by_key(recipients),
+        "webhook": _by_key(webhooks),
+        "instance": _by_key(instances),
+        "upsert_message": _upsert(messages),
+        "upsert_recipient": _upsert(recipients),
+        "insert_feed": statements.for_sqlite(insert(feed)).sql,
+        "upsert_quarantine": _upsert(quarantine),
+        "upsert_webhook": _upsert(webhooks),
+        "upsert_instance": _upsert(instances),
+    }
+
+
+def _reading(tables: SlotTables) -> dict[str, str]:
+    """What the API asks beside keys."""
+    messages = tables.messages
+    feed = tables.feed
+    webhooks = tables.webhooks
     last_first = webhooks.c.attempt_position.desc()
-    return Statements(
-        message=_by_key(messages),
-        messages_by_id=statements.for_sqlite(
+    return {
+        "messages_by_id": statements.for_sqlite(
             select(messages)
             .where(messages.c.message_id == bindparam("message_id"))
             .order_by(messages.c.instance)
             .limit(bindparam("messages_max"))
         ).sql,
-        recipient=_by_key(recipients),
-        feed=statements.for_sqlite(
+        "feed": statements.for_sqlite(
             select(*(column for column in feed.c if column.name != "report"))
             .where(
                 tuple_(feed.c.position, feed.c.report_index)
@@ -105,38 +123,37 @@ def _statements(slot: str) -> Statements:
             .order_by(feed.c.position, feed.c.report_index)
             .limit(bindparam("rows_max"))
         ).sql,
-        webhook=_by_key(webhooks),
-        last_webhook=statements.for_sqlite(
+        "last_webhook": statements.for_sqlite(
             select(webhooks)
             .where(webhooks.c.instance == bindparam("instance"))
             .order_by(last_first)
             .limit(1)
         ).sql,
-        webhook_by_request=statements.for_sqlite(
+        "webhook_by_request": statements.for_sqlite(
             select(webhooks)
             .where(webhooks.c.request_id == bindparam("request_id"))
             .order_by(last_first)
             .limit(1)
         ).sql,
-        webhooks_by_state=statements.for_sqlite(
+        "webhooks_by_state": statements.for_sqlite(
             select(webhooks)
             .where(webhooks.c.state == bindparam("state"))
             .order_by(webhooks.c.attempt_position)
         ).sql,
-        upsert_message=_upsert(messages),
-        upsert_recipient=_upsert(recipients),
-        insert_feed=statements.for_sqlite(insert(feed)).sql,
-        upsert_quarantine=_upsert(quarantine),
-        upsert_webhook=_upsert(webhooks),
-        instance=_by_key(instances),
-        instances=statements.for_sqlite(
+    }
+
+
+def _listing(tables: SlotTables) -> dict[str, str]:
+    """A page of a listing each."""
+    messages, recipients, feed, quarantine, webhooks, instances = tables
+    return {
+        "instances": statements.for_sqlite(
             select(instances)
             .where(instances.c.instance > bindparam("after"))
             .order_by(instances.c.instance)
             .limit(bindparam("instances_max"))
         ).sql,
-        upsert_instance=_upsert(instances),
-        recipients=statements.for_sqlite(
+        "recipients": statements.for_sqlite(
             select(recipients)
             .where(
                 recipients.c.instance == bindparam("instance"),
@@ -146,7 +163,7 @@ def _statements(slot: str) -> Statements:
             .order_by(recipients.c.participant)
             .limit(bindparam("rows_max"))
         ).sql,
-        reports=statements.for_sqlite(
+        "reports": statements.for_sqlite(
             select(feed.c.position, feed.c.report_index, feed.c.report)
             .where(
                 feed.c.instance == bindparam("instance"),
@@ -157,19 +174,24 @@ def _statements(slot: str) -> Statements:
             .order_by(feed.c.position, feed.c.report_index)
             .limit(bindparam("rows_max"))
         ).sql,
-        quarantine=_newest_first(quarantine, "position"),
-        quarantine_of_instance=_newest_first(
+        "quarantine": _newest_first(quarantine, "position"),
+        "quarantine_of_instance": _newest_first(
             quarantine, "position", quarantine.c.instance == bindparam("instance")
         ),
-        webhooks=_newest_first(webhooks, "attempt_position"),
-        webhooks_of_instance=_newest_first(
+        "webhooks": _newest_first(webhooks, "attempt_position"),
+        "webhooks_of_instance": _newest_first(
             webhooks, "attempt_position", webhooks.c.instance == bindparam("instance")
         ),
-        newest=_last_changed(messages),
-        newest_of_instance=_last_changed(messages, "instance"),
-        newest_of_phone=_last_changed(messages, "phone"),
-        newest_of_status=_last_changed(messages, "status"),
-    )
+        "newest": _last_changed(messages),
+        "newest_of_instance": _last_changed(messages, "instance"),
+        "newest_of_phone": _last_changed(messages, "phone"),
+        "newest_of_status": _last_changed(messages, "status"),
+    }
+
+
+def _statements(slot: str) -> Statements:
+    tables = TABLES[slot]
+    return Statements(**_folding(tables), **_reading(tables), **_listing(tables))
 
 
 BY_SLOT = {slot: _statements(slot) for slot in SLOTS}
