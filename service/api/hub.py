@@ -207,9 +207,11 @@ class Hub:
             if not self._live:
                 self._move(until)
                 return
-            await self._hand_out_page(checkpoint)
+            if not await self._hand_out_page(checkpoint):
+                return
 
-    async def _hand_out_page(self, checkpoint: Checkpoint) -> None:
+    async def _hand_out_page(self, checkpoint: Checkpoint) -> bool:
+        """False if the views were switched meanwhile; then nothing was handed out."""
         limits, after = self._limits, self.place
         page = await self._views.run(
             lambda views: views.feed(
@@ -220,9 +222,13 @@ class Hub:
                 limits.frame_bytes_max,
             )
         )
+        if page.generation != self.generation:
+            self._hinted.set()
+            return False
         # No await from here on: steps 2 and 3 above.
         self._hand_out(page.rows)
         self._move(page.end)
+        return True
 
     def _hand_out(self, rows: Sequence[FeedRow]) -> None:
         shared: list[Frame] | None = None

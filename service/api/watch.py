@@ -209,6 +209,7 @@ class _Watcher:
         self._plan = plan
         self._write = write
         self._ending = shared.hub.ending
+        self._generation = shared.hub.generation
         self._queue = self._new_queue()
         self._call = call
         self._start_time_us = shared.clock.now_us()
@@ -264,7 +265,7 @@ class _Watcher:
                 self._point = found or end_of(head)
             case Start.NOW:
                 self._point = end_of(head)
-        await self._send(frames.opened(self._encode(self._point), self._hub.generation))
+        await self._send(frames.opened(self._encode(self._point), self._generation))
         self._postpone_progress()
         return Phase.CATCHING_UP
 
@@ -291,6 +292,10 @@ class _Watcher:
                 after, until, self._plan.wanted, limits.catch_up_rows_max, limits.frame_bytes_max
             )
         )
+        if page.generation != self._generation:
+            # The stream ends with the generation it opened on; the hub is about to say so.
+            await asyncio.wait({self._ending})
+            return
         for frame in packed(page.rows, self._plan.wanted, self._shared.cursors.codec, limits):
             await self._send(frame.encoded)
             self._point = frame.point

@@ -50,6 +50,16 @@ class _Connection:
         row = self._one(self._sql().last_webhook, (instance,))
         return rows.webhook_of(row) if row else None
 
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """The statements inside see one state of the file. Only for a connection that reads."""
+        with _translated():
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
+
     def _live(self) -> tuple[str, Checkpoint]:
         slot, generation, position, receive_time_us = self._required(sql.LIVE)
         return slot, Checkpoint(generation, Mark(position, receive_time_us))
@@ -170,9 +180,10 @@ class SqliteViewsReader(_Connection):
         looked = 0
         bytes_left = bytes_max
         end = Point(after, 0)
-        with _translated():
+        with self._snapshot():
+            slot, checkpoint = self._live()
             cursor = self._connection.execute(
-                self._sql().feed, (after.position, after.index, until.position, rows_max)
+                sql.BY_SLOT[slot].feed, (after.position, after.index, until.position, rows_max)
             )
             for raw in cursor:
                 row = rows.feed_of(raw)
@@ -186,7 +197,7 @@ class SqliteViewsReader(_Connection):
             # An unfinished statement would keep its read transaction, and the WAL from shrinking.
             cursor.close()
         exhausted = looked < rows_max and bytes_left > 0
-        return FeedPage(found, end_of(until) if exhausted else end)
+        return FeedPage(checkpoint.generation, found, end_of(until) if exhausted else end)
 
     def recipients(self, key: MessageKey, after: str, rows_max: int) -> list[Recipient]:
         found = self._all(self._sql().recipients, (*key, after, rows_max))

@@ -51,6 +51,8 @@ class FeedRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeedPage(NamedTuple):
+    generation: int
+    """Of the views the rows are of: those of another one are not a stream's to send."""
     rows: list[FeedRow]
     end: Point
     """How far the page looked; the next one goes on behind it."""
