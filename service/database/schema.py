@@ -145,7 +145,7 @@ def _migrations_folder() -> Path:
 
 
 def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:
-    # The driver would commit before DDL, and a migration would not be one transaction.
+    # The driver would begin some transactions by itself, and take the write lock late.
     connection.isolation_level = None
     connection.execute("PRAGMA synchronous=FULL")
 

@@ -85,7 +85,8 @@ async def _appender(
     appender = GroupCommit(gate.open_writer, on_commit, **(limits | dict(bounds)))
     appender.start()
     try:
-        yield appender
+        async with asyncio.timeout(PATIENCE_S):
+            yield appender
     finally:
         gate.let(1_000)
         await appender.close()

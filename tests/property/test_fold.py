@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,26 +17,33 @@ from tests.domain_values import HEARD, NOW_US, report
 # Few values each, so that repetition, equal ranks and equal times are the rule.
 times_us = st.integers(0, 4).map(lambda second: NOW_US + second * 1_000_000)
 texts = st.sampled_from(["", "", "a", "b"])
-heard = st.fixed_dictionaries(
-    {
-        "status": st.sampled_from(HEARD),
-        "provider_status": texts,
-        "participant": st.sampled_from(["", "p", "q"]),
-        "phone": texts,
-        "group": st.booleans(),
-        "occur_time_us": times_us,
-        "receive_time_us": times_us,
-        "failure_code": texts,
-        "failure_reason": texts,
-    }
-)
+FACTS: dict[str, st.SearchStrategy[Any]] = {
+    "status": st.sampled_from(HEARD),
+    "provider_status": texts,
+    "participant": st.sampled_from(["", "p", "q"]),
+    "phone": texts,
+    "group": st.booleans(),
+    "occur_time_us": times_us,
+    "receive_time_us": times_us,
+    "failure_code": texts,
+    "failure_reason": texts,
+}
 
 
-def _in_log_order(bodies: Sequence[dict[str, Any]]) -> list[Report]:
+@st.composite
+def _histories(draw: st.DrawFn) -> list[Report]:
+    """Reports in log order, some of them an earlier one again with one fact or none changed."""
+    bodies: list[dict[str, Any]] = []
+    for _ in range(draw(st.integers(1, 12))):
+        if bodies and draw(st.booleans()):
+            fact = draw(st.sampled_from(sorted(FACTS)))
+            bodies.append(draw(st.sampled_from(bodies)) | {fact: draw(FACTS[fact])})
+        else:
+            bodies.append(draw(st.fixed_dictionaries(FACTS)))
     return [report(position, **body) for position, body in enumerate(bodies, start=1)]
 
 
-histories = st.lists(heard, min_size=1, max_size=12).map(_in_log_order)
+histories = _histories()
 
 
 class State(NamedTuple):
@@ -262,6 +270,39 @@ def test_an_earlier_time_is_a_change_of_the_same_status() -> None:
         folded.message.status,
         folded.message.stages[-1].occur_time_us,
     )
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        {"status": Status.PENDING},
+        {"status": Status.READ},
+        {"provider_status": "sent"},
+        {"phone": "5544"},
+        {"group": True},
+        {"occur_time_us": NOW_US - 1},
+        {"receive_time_us": NOW_US - 1},
+        {"failure_code": "463"},
+        {"failure_reason": "no route"},
+        {"participant": "p"},
+    ],
+    ids=str,
+)
+def test_each_fact_alone_is_a_change(fact: dict[str, Any]) -> None:
+    """A report is a change if it brings one new fact of any kind, and none if it comes again."""
+    known: dict[str, Any] = {
+        "occur_time_us": NOW_US,
+        "receive_time_us": NOW_US,
+        "status": Status.FAILED,
+    }
+    known |= {"provider_status": "", "phone": ""}
+    first, second, third = (
+        report(position, **(known | more)) for position, more in enumerate(({}, fact, fact), 1)
+    )
+
+    changes = [folded.changed for folded, _ in _folded([first, second, third])]
+
+    assert [True, True, False] == changes
 
 
 def test_a_recipients_change_is_a_change_of_its_message() -> None:

@@ -1,5 +1,6 @@
 """Watch frames put together from encoded changes."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,16 @@ def test_lengths_of_any_size_are_encoded(sizes: list[int], cursor: str) -> None:
     frame = frames.changes([change.SerializeToString() for change in wanted], cursor)
 
     assert wanted == list(pb.WatchStatusesResponse.FromString(frame).changes.changes)
+
+
+@pytest.mark.parametrize("around", [2**7, 2**14, 2**21])
+def test_lengths_where_their_encoding_grows(around: int) -> None:
+    """Changes and frames around each length that takes one byte more are encoded whole."""
+    for size in range(around - 20, around + 4):
+        change = pb.StatusChange(cursor="c" * size)
+        whole = pb.WatchStatusesResponse(cursor="c", changes=pb.Changes(changes=[change]))
+
+        assert whole.SerializeToString() == frames.changes([change.SerializeToString()], "c")
 
 
 @given(st.lists(changes, min_size=1, max_size=5), cursors)
