@@ -35,7 +35,8 @@ def _histories(draw: st.DrawFn) -> list[Report]:
     """Reports in log order, some of them an earlier one again with one fact or none changed."""
     bodies: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(1, 12))):
-        if bodies and draw(st.booleans()):
+        again = draw(st.booleans())
+        if bodies and again:
             fact = draw(st.sampled_from(sorted(FACTS)))
             bodies.append(draw(st.sampled_from(bodies)) | {fact: draw(FACTS[fact])})
         else:
