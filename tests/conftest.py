@@ -16,8 +16,8 @@ from tests.clock import FakeClock
 from tests.logs import LOGS, LogUnderTest
 from tests.view_stores import VIEW_STORES, ViewsUnderTest
 
-# Random on every run. A failure prints its seed (`--hypothesis-seed` replays the run) and a
-# `@reproduce_failure` line (replays the one example); nothing depends on a database of examples.
+# Random on every run. A failure prints the `@reproduce_failure` line that replays its example, or,
+# if that does not fail again, the seed for `--hypothesis-seed`: no database of examples is needed.
 settings.register_profile(
     "plugstatus",
     deadline=None,
