@@ -10,8 +10,9 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from service import __version__, errors
 from service.api.admin import Admin
 from service.api.calls import Policy
 from service.api.cursors import Cursors
-from service.api.hub import Ending, Hub
+from service.api.hub import Hub
 from service.api.listings import Listings
 from service.api.server import GrpcServer
 from service.api.service_status import ServiceStatus
@@ -65,11 +66,15 @@ async def serve(config: Config) -> None:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), config.limits.recursion_max))
     application = Application(config, SystemClock())
     stop = asyncio.Event()
-    _on_signals(stop, application.reload)
+    _stop_on_signals(stop)
     async with application:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload)
         await stop.wait()
         _log.info("draining")
-        give_up = asyncio.get_running_loop().call_later(config.limits.drain_s, _give_up)
+        # On a thread of its own, so that nothing that blocks the loop can hold it up.
+        give_up = threading.Timer(config.limits.drain_s, _give_up)
+        give_up.daemon = True
+        give_up.start()
     give_up.cancel()
     _log.info("stopped")
 
@@ -84,6 +89,18 @@ class StorePaths:
             raise errors.ConfigInvalid(
                 "PLUGSTATUS_VIEWS_URL", "is the event log's file: name another one"
             )
+
+    def lock(self, data_dir: Path) -> ExitStack:
+        """Take the data folder and the folders of both stores for this process, until closed.
+
+        A store may stand outside the data folder, and two processes must never write one file.
+        Raises DataDirInUse, StoreUnusable.
+        """
+        with ExitStack() as locks:
+            folders = {data_dir, self.events.parent, self.views.parent}
+            for folder in sorted({folder.resolve() for folder in folders}):
+                locks.callback(DataDirLock(folder).release)
+            return locks.pop_all()
 
     def upgrade(self) -> list[tuple[str, Path, str]]:
         """Bring both to this program's schema: each one's name, file and revision."""
@@ -106,11 +123,8 @@ def migrate(config: Config) -> list[tuple[str, Path, str]]:
     Raises DataDirInUse, SchemaNewer, StoreUnusable.
     """
     paths = StorePaths(config)
-    lock = DataDirLock(config.data_dir)
-    try:
+    with paths.lock(config.data_dir):
         return paths.upgrade()
-    finally:
-        lock.release()
 
 
 class Application:
@@ -145,8 +159,9 @@ class Application:
         traceback: TracebackType | None,
     ) -> None:
         await self._grpc.begin_drain()
-        self._hub.end_watchers(Ending.SHUTTING_DOWN)
-        await self._webhooks.drain()
+        self._hub.drain()
+        # Side by side, because either may have to wait for a log that cannot be written.
+        await asyncio.gather(self._http.drain(), self._webhooks.drain())
         await self._closers.aclose()
         await self._http.close()
 
@@ -158,14 +173,14 @@ class Application:
 
     async def _start(self) -> None:
         config, closers = self._config, self._closers
-        lock = DataDirLock(config.data_dir)
-        closers.callback(lock.release)
         paths = StorePaths(config)
+        closers.callback(paths.lock(config.data_dir).close)
         paths.upgrade()
         self._stores = paths.states()
         self._open_readers(paths)
         self._identity = await self._log.run(lambda log: log.identity)
         self._cursors = CursorCodec(self._identity)
+        self._hub = Hub(self._views, self._cursors, config.limits, self._metrics)
         self._start_projector(paths)
         self._start_appender(paths)
         await self._start_hub()
@@ -176,16 +191,21 @@ class Application:
     def _open_readers(self, paths: StorePaths) -> None:
         readers_max = self._config.limits.readers_max
         self._log: ReaderPool[LogReader] = ReaderPool(
-            "eventlog-reader", partial(SqliteLogReader, paths.events), readers_max
+            "eventlog-reader",
+            partial(SqliteLogReader, paths.events),
+            readers_max,
+            errors.LogUnavailable,
         )
-        self._closers.callback(self._log.close)
+        self._closers.push_async_callback(asyncio.to_thread, self._log.close)
         self._views: ReaderPool[ViewsReader] = ReaderPool(
-            "views-reader", partial(SqliteViewsReader, paths.views), readers_max
+            "views-reader",
+            partial(SqliteViewsReader, paths.views),
+            readers_max,
+            errors.ViewsUnavailable,
         )
-        self._closers.callback(self._views.close)
+        self._closers.push_async_callback(asyncio.to_thread, self._views.close)
 
     def _start_projector(self, paths: StorePaths) -> None:
-        self._hub = Hub(self._views, self._cursors, self._config.limits, self._metrics)
         loop = asyncio.get_running_loop()
         self._projector = Projector(
             open_log=partial(SqliteLogReader, paths.events),
@@ -300,6 +320,8 @@ class Application:
     async def _not_ready(self) -> list[str]:
         """What keeps this process from its work, each in a few words; lag never does."""
         reasons = ["the event log cannot be written"] if self._appender.failing else []
+        if self._projector.failing:
+            reasons.append("the views cannot be written")
         for name, read in (
             ("event log", self._log.run(lambda log: log.head())),
             ("views", self._views.run(lambda views: views.checkpoint())),
@@ -328,7 +350,7 @@ def _give_up() -> None:
     os._exit(1)
 
 
-def _on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+def _stop_on_signals(stop: asyncio.Event) -> None:
     """SIGTERM or SIGINT: `stop`. The next one ends the process as if it had never been handled.
 
     Those that come within `_ONE_SIGNAL_S` count as one: a parent and a process group both deliver
@@ -349,4 +371,3 @@ def _on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:
 
     for number in ending:
         loop.add_signal_handler(number, drain)
-    loop.add_signal_handler(signal.SIGHUP, reload)

@@ -20,7 +20,7 @@
         └── SchemaNewer  SchemaOlder  StoreUnusable
 
 A message says what to do next. `service/api/errors.py` maps them to gRPC,
-`service/ingress/problems.py` to HTTP, `service/cli.py` to exit codes.
+`service/ingress/problems.py` to HTTP, `service/cli/failures.py` to exit codes.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
 """The HTTP side on real sockets over a real SQLite log, in this process."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,6 +20,9 @@ from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
 from service.ingress.ingress import Ingress
 from service.telemetry import Metrics
 from service.wire.cursor import CursorCodec
+
+PATIENCE_S = 15.0
+"""Far more than any wait takes; a test that waits longer has found a hang."""
 
 ACME = "/instancia/acme/status"
 BODY = b'{"type":"MessageStatusCallback","status":"SENT","ids":["A"]}'
@@ -53,6 +57,12 @@ class Site:
     def outsider(self) -> sqlite3.Connection:
         """Another connection to the log's file, in autocommit, as an operator may open one."""
         return sqlite3.connect(self.log_path, isolation_level=None)
+
+    async def connections(self, count: int) -> None:
+        """Wait until the server holds so many; raises TimeoutError if it never does."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.metric("plugstatus_http_connections") != count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample's value; 0 if it was never touched."""

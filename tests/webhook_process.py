@@ -84,9 +84,11 @@ class Stores:
             waiting_events_max=100,
             waiting_bytes_max=1 << 20,
         )
-        self.log: ReaderPool[LogReader] = ReaderPool("log", lambda: SqliteLogReader(events), 2)
+        self.log: ReaderPool[LogReader] = ReaderPool(
+            "log", lambda: SqliteLogReader(events), 2, errors.LogUnavailable
+        )
         self.views: ReaderPool[ViewsReader] = ReaderPool(
-            "views", lambda: SqliteViewsReader(views), 2
+            "views", lambda: SqliteViewsReader(views), 2, errors.ViewsUnavailable
         )
         self.projector.start()
         self.appender.start()

@@ -51,8 +51,10 @@ class Rpc(NamedTuple):
 UnaryHandler = Callable[[Any, Call], Awaitable[Any]]
 StreamHandler = Callable[[Any, Call, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
+_DEADLINE_MARGIN_S = 0.3
 _DEADLINE_MARGIN = 0.1
-"""Of the time left: what the answer needs to get to the caller before the deadline."""
+"""What the answer needs to get to the caller before its deadline: so long, but no more than this
+part of the time it left us."""
 
 _LOCAL_CALLER = "local"
 
@@ -124,7 +126,9 @@ class Policy:
         if self._under_way >= self._limits.unary_calls_max:
             raise LimitExceeded("unary_calls_max", self._limits.unary_calls_max)
         time_left_s = context.time_remaining()
-        left = float("inf") if time_left_s is None else time_left_s * (1 - _DEADLINE_MARGIN)
+        left = float("inf")
+        if time_left_s is not None:
+            left = time_left_s - min(_DEADLINE_MARGIN_S, _DEADLINE_MARGIN * time_left_s)
         self._under_way += 1
         self._idle.clear()
         try:

@@ -41,12 +41,13 @@ def _checked(cursor: Cursor, log: LogReader) -> Point:
             "the cursor stands beyond this log's head: the log was restored from an older copy, "
             "so start from a snapshot"
         )
+    # The mark first: retention can only remove it between the two, and then it is told as such.
+    mark = log.mark(position)
     kept_from = log.kept_from()
     if position < kept_from - 1:
         raise errors.CursorExpired(
             "retention has removed events behind the cursor: start from a snapshot"
         )
-    mark = log.mark(position)
     if mark is None and position == kept_from - 1:
         # The last event removed: nothing behind it is missing, and nothing is left to compare.
         return Point(cursor.place, cursor.fingerprint)

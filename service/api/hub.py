@@ -25,17 +25,16 @@ from itertools import count
 import structlog
 
 from service import errors
+from service.api.packing import Frame, packed
 from service.config import Limits
 from service.database.readers import ReaderPool
 from service.domain.events import BEFORE_FIRST, Place, Point, Position, end_of
 from service.telemetry import Metrics
-from service.views.store import Checkpoint, FeedFilter, FeedRow, ViewsReader
-from service.wire import frames
+from service.views.store import Checkpoint, FeedFilter, FeedPage, ViewsReader
 from service.wire.cursor import CursorCodec
 
 _log = structlog.get_logger(__name__)
 _EVERYTHING = FeedFilter(unchanged=True)
-_ALL_CHANGES = FeedFilter()
 
 
 class Ending(enum.Enum):
@@ -43,16 +42,6 @@ class Ending(enum.Enum):
 
     SHUTTING_DOWN = enum.auto()
     VIEWS_REBUILT = enum.auto()
-
-
-class Frame:
-    """An encoded Changes frame and the point its cursor names."""
-
-    __slots__ = ("encoded", "point")
-
-    def __init__(self, encoded: bytes, point: Point) -> None:
-        self.encoded = encoded
-        self.point = point
 
 
 class LiveQueue:
@@ -101,7 +90,7 @@ class LiveQueue:
 
 
 class Hub:
-    """One a process. Everything but `hint` belongs to the loop it runs on."""
+    """One a process. All of it belongs to the loop it runs on."""
 
     def __init__(
         self,
@@ -119,6 +108,7 @@ class Hub:
         self._waiters: list[tuple[Position, int, asyncio.Future[None]]] = []
         self._waiter_numbers = count()
         self._cancelled = 0
+        self._draining = False
         self._ending: asyncio.Future[Ending] | None = None
         self.generation = 0
         self.point = Point(Place(BEFORE_FIRST), 0)
@@ -142,12 +132,13 @@ class Hub:
         self._move(end_of(checkpoint.mark))
 
     async def run(self) -> None:
-        """Follow the views until cancelled."""
+        """Follow the views until cancelled; whatever else happens is logged and tried again."""
         while True:
             self._hinted.clear()
             try:
                 await self._follow()
-            except errors.ViewsUnavailable:
+            except Exception:  # noqa: BLE001
+                # Even a defect must not end it: every watcher would hang without a word.
                 _log.exception("the views cannot be followed, trying again")
                 await asyncio.sleep(self._limits.retry_s)
                 continue
@@ -158,13 +149,18 @@ class Hub:
                 pass
 
     def hint(self) -> None:
-        """The views may have moved on. Call it on the loop."""
+        """The views may have moved on."""
         self._hinted.set()
 
     async def reached(self, position: Position, timeout_s: float) -> None:
-        """Wait until the views have folded that event in. Raises ViewsBehind after the timeout."""
-        if self.place.position >= position:
+        """Wait until the views have folded that event in, all of it.
+
+        Raises ViewsBehind after the timeout, ShuttingDown in a drain.
+        """
+        if self.place >= Place(position):
             return
+        if self._draining:
+            raise errors.ShuttingDown
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, (position, next(self._waiter_numbers), waiter))
         try:
@@ -187,17 +183,27 @@ class Hub:
         """Idempotent."""
         self._live.discard(queue)
 
-    def end_watchers(self, ending: Ending) -> None:
-        """Make every watcher send Closing. Idempotent."""
+    def drain(self) -> None:
+        """End every watcher, and everybody who waits for the views. Idempotent."""
+        self._draining = True
+        self._end_watchers(Ending.SHUTTING_DOWN)
+        for _, _, waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(errors.ShuttingDown())
+        self._waiters.clear()
+        self._cancelled = 0
+
+    def _end_watchers(self, ending: Ending) -> None:
         if not self.ending.done():
             self.ending.set_result(ending)
         for queue in self._live:
             queue.interrupt()
+        self._live.clear()
 
     async def _follow(self) -> None:
         checkpoint = await self._views.run(lambda views: views.checkpoint())
         if checkpoint.generation != self.generation:
-            self.end_watchers(Ending.VIEWS_REBUILT)
+            self._end_watchers(Ending.VIEWS_REBUILT)
             self._ending = asyncio.get_running_loop().create_future()
             self.generation = checkpoint.generation
             self._move(end_of(checkpoint.mark))
@@ -226,19 +232,18 @@ class Hub:
             self._hinted.set()
             return False
         # No await from here on: steps 2 and 3 above.
-        self._hand_out(page.rows)
+        self._hand_out(page)
         self._move(page.end)
         return True
 
-    def _hand_out(self, rows: Sequence[FeedRow]) -> None:
-        shared: list[Frame] | None = None
+    def _hand_out(self, page: FeedPage) -> None:
+        # Watchers that want the same share its frames: one encoding, however many they are.
+        shared: dict[FeedFilter, list[Frame]] = {}
         for queue in list(self._live):
-            if queue.wanted == _ALL_CHANGES:
-                if shared is None:
-                    shared = packed(rows, _ALL_CHANGES, self._cursors, self._limits)
-                ready = shared
-            else:
-                ready = packed(rows, queue.wanted, self._cursors, self._limits)
+            ready = shared.get(queue.wanted)
+            if ready is None:
+                ready = packed(page, queue.wanted, self._cursors, self._limits)
+                shared[queue.wanted] = ready
             if ready and not queue.offer(ready):
                 self._live.discard(queue)
                 self._metrics.watchers_behind.inc()
@@ -253,39 +258,9 @@ class Hub:
 
     def _move(self, point: Point) -> None:
         self.point = point
-        while self._waiters and self._waiters[0][0] <= point.place.position:
+        while self._waiters and Place(self._waiters[0][0]) <= point.place:
             waiter = heapq.heappop(self._waiters)[2]
             if waiter.cancelled():
                 self._cancelled -= 1
             else:
                 waiter.set_result(None)
-
-
-def packed(
-    rows: Sequence[FeedRow], wanted: FeedFilter, cursors: CursorCodec, limits: Limits
-) -> list[Frame]:
-    """The wanted rows as few frames, in order; each frame's cursor is its last change's."""
-    ready: list[Frame] = []
-    collected: list[FeedRow] = []
-    size = 0
-
-    def close() -> None:
-        point = Point(collected[-1].place, collected[-1].receive_time_us)
-        encoded = frames.changes([row.change for row in collected], cursors.at(point))
-        ready.append(Frame(encoded, point))
-        collected.clear()
-
-    for row in rows:
-        if not wanted.matches(row):
-            continue
-        if collected and (
-            len(collected) >= limits.frame_changes_max
-            or size + len(row.change) > limits.frame_bytes_max
-        ):
-            close()
-            size = 0
-        collected.append(row)
-        size += len(row.change) + frames.CHANGE_OVERHEAD_BYTES
-    if collected:
-        close()
-    return ready

@@ -25,11 +25,12 @@ from service import errors
 from service.api.calls import Call
 from service.api.cursors import Cursors
 from service.api.fields import Fields
-from service.api.hub import Ending, Hub, LiveQueue, packed
+from service.api.hub import Ending, Hub, LiveQueue
+from service.api.packing import packed
 from service.clock import Clock
 from service.config import Limits
 from service.database.readers import ReaderPool
-from service.domain.events import Mark, Place, Point, Position, end_of
+from service.domain.events import END_OF_CALLBACK, Mark, Place, Point, Position, end_of
 from service.domain.status import Status
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.telemetry import Metrics
@@ -216,7 +217,7 @@ class _Watcher:
         self._phase = Phase.OPENING
         self._due_s = 0.0
         self._point = Point(Place(Position(0)), 0)
-        self._caught_up_at = Position(0)
+        self._caught_up_at = Place(Position(0))
         """CaughtUp goes out once everything up to here was sent."""
 
     async def run(self) -> None:
@@ -256,7 +257,7 @@ class _Watcher:
 
     async def _open(self) -> Phase:
         head = await self._shared.cursors.head()
-        self._caught_up_at = head.position
+        self._caught_up_at = Place(head.position)
         match self._plan.start:
             case Start.CURSOR:
                 self._point = await self._shared.cursors.resolve(self._plan.cursor)
@@ -274,8 +275,8 @@ class _Watcher:
         place, hub_place = self._point.place, self._hub.place
         if place < hub_place:
             await self._send_page()
-        elif place > hub_place or place.position < self._caught_up_at:
-            await self._wait_for_views(max(place.position, self._caught_up_at))
+        elif place > hub_place or place < self._caught_up_at:
+            await self._wait_for_views(max(place, self._caught_up_at).position)
         else:
             # The hub's step 3: no await between the comparison above and this.
             self._hub.join(self._queue)
@@ -296,9 +297,9 @@ class _Watcher:
             # The stream ends with the generation it opened on; the hub is about to say so.
             await asyncio.wait({self._ending})
             return
-        for frame in packed(page.rows, self._plan.wanted, self._shared.cursors.codec, limits):
+        for frame in packed(page, self._plan.wanted, self._shared.cursors.codec, limits):
             await self._send(frame.encoded)
-            self._point = frame.point
+            self._point = frame.through
             await self._report_progress(self._point)
         self._point = page.end
 
@@ -317,7 +318,7 @@ class _Watcher:
         if len(self._queue):
             frame = self._queue.take()
             await self._send(frame.encoded)
-            self._point = frame.point
+            self._point = frame.through
             await self._report_progress(self._point)
             return Phase.LIVE
         if self._queue.overflowed:
@@ -327,15 +328,17 @@ class _Watcher:
                 await self._queue.filled()
         except TimeoutError:
             pass
-        if not len(self._queue) and not self._queue.overflowed:
-            # Nothing waits, so all the hub has handed out was considered.
+        nothing_waits = not len(self._queue) and not self._queue.overflowed
+        if nothing_waits and not self._ending.done():
+            # All the hub has handed out was considered. After an ending its point may already be
+            # another generation's.
             self._point = self._hub.point
             await self._report_progress(self._point)
         return Phase.LIVE
 
     async def _fall_behind(self) -> Phase:
         self._queue = self._new_queue()
-        self._caught_up_at = self._hub.place.position
+        self._caught_up_at = self._hub.place
         await self._send(frames.fell_behind(self._encode(self._point)))
         return Phase.CATCHING_UP
 
@@ -346,7 +349,8 @@ class _Watcher:
         return Phase.CLOSED
 
     async def _report_progress(self, point: Point) -> None:
-        if self._due_in_s() <= 0:
+        # Progress names the end of a callback: inside one it waits for the end, a page or two on.
+        if self._due_in_s() <= 0 and point.place.index == END_OF_CALLBACK:
             await self._send(frames.progress(self._encode(point)))
             self._postpone_progress()
 

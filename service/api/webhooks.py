@@ -290,6 +290,9 @@ class WebhookUpdates:
     async def _record_outcome(self, instance: str, outcome: Outcome) -> tuple[Position, int]:
         """Its position and time. Raises LogUnavailable after `outcome_appends_max` tries."""
         for attempt in range(self._limits.outcome_appends_max):
+            if attempt and self._draining:
+                # Once is all a drain has time for: the next start makes the attempt UNKNOWN.
+                break
             if attempt:
                 with suppress(errors.ShuttingDown):
                     async with self._interruptible(None):

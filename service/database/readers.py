@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
+from service.errors import RetryLater, StoreUnusable
+
 
 class Closable(Protocol):
     def close(self) -> None: ...
@@ -22,8 +24,16 @@ ResultT = TypeVar("ResultT")
 class ReaderPool(Generic[ReaderT]):
     """Runs reads on threads that each own a reader, opened at the thread's first read."""
 
-    def __init__(self, name: str, open_reader: Callable[[], ReaderT], readers_max: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        open_reader: Callable[[], ReaderT],
+        readers_max: int,
+        unavailable: type[RetryLater],
+    ) -> None:
+        """`unavailable` is raised when a reader cannot be opened; the next read tries again."""
         self._open_reader = open_reader
+        self._unavailable = unavailable
         self._local = threading.local()
         self._opened: list[ReaderT] = []
         self._opened_lock = threading.Lock()
@@ -46,7 +56,10 @@ class ReaderPool(Generic[ReaderT]):
     def _read(self, read: Callable[[ReaderT], ResultT]) -> ResultT:
         reader: ReaderT | None = getattr(self._local, "reader", None)
         if reader is None:
-            reader = self._open_reader()
+            try:
+                reader = self._open_reader()
+            except StoreUnusable as error:
+                raise self._unavailable(str(error)) from error
             self._local.reader = reader
             with self._opened_lock:
                 self._opened.append(reader)

@@ -29,6 +29,8 @@ class Place(msgspec.Struct, frozen=True, gc=False, order=True):
 class EventKind(IntEnum):
     """What an event's content is. The numbers are stored: never reuse one."""
 
+    UNKNOWN = 0
+    """Never stored: what a newer program wrote and this one steps over."""
     CALLBACK = 1
     """The body of a callback, byte for byte after Content-Encoding."""
     WEBHOOK_ATTEMPT = 2

@@ -1,8 +1,8 @@
 """Group commit: many appends share one transaction, one at a time.
 
 While a transaction runs, appends collect; when it is done they leave together as the next one.
-So a lone append waits for one fsync, and under load thousands share it: latency is bounded by
-two transactions, whatever the number of waiters.
+So a lone append waits for one fsync, and under load thousands share it: an append waits for the
+transaction under way and for its own, as long as no more wait than one transaction takes.
 
     loop     append ── collects ──▶ batch ──┐ one hand-over a batch    ┌─▶ settle every waiter
     thread                                  └─▶ LogWriter.append ──────┘

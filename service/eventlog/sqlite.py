@@ -158,7 +158,7 @@ class SqliteLogReader:
         with _translated():
             rows = self._connection.execute(_READ, (after, events_max))
             for position, instance, receive_time_us, kind, content in rows:
-                found.append(Event(position, instance, receive_time_us, EventKind(kind), content))
+                found.append(Event(position, instance, receive_time_us, _kind(kind), content))
                 bytes_left -= len(content)
                 if bytes_left <= 0:
                     break
@@ -185,6 +185,13 @@ class SqliteLogReader:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _kind(number: int) -> EventKind:
+    try:
+        return EventKind(number)
+    except ValueError:
+        return EventKind.UNKNOWN
 
 
 @contextmanager

@@ -26,8 +26,10 @@ _GZIP_WINDOW_BITS = 31
 # Nothing is ever tried twice, and a string without an end ends with the body: linear whatever
 # is sent.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-# An escape begins with the last of an odd number of backslashes.
-_SURROGATE = re.compile(rb"(?<!\\)((?:\\\\)*+)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+# As long as what replaces it, so that every backslash keeps its place and its meaning, whether or
+# not it is itself escaped.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_REPLACEMENT = rb"\\ufffd"
 _BRACKETS = b"[]{}"
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in _BRACKETS)
 _STEPS = bytes.maketrans(_BRACKETS, b"\x01\xff\x01\xff")
@@ -86,7 +88,7 @@ def _type_of(content: bytes) -> str | None:
     try:
         raw = bytes(_members.decode(content).type)
     except msgspec.DecodeError:
-        raw = bytes(_members.decode(_SURROGATE.sub(rb"\1\\ufffd", content)).type)
+        raw = bytes(_members.decode(_SURROGATE.sub(_REPLACEMENT, content)).type)
     return _string.decode(raw) if raw[:1] == b'"' else None
 
 

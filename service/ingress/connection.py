@@ -99,8 +99,6 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
-        if self._running is not None:
-            self._running.abandon()
         self._metrics.http_connections.dec()
         self._on_lost()
 

@@ -115,7 +115,7 @@ class _Batch:
                     self._webhooks.own(event)
                 except msgspec.DecodeError:
                     self._keep_apart(event, QuarantineReason.UNREADABLE)
-            case EventKind.TOMBSTONE:
+            case EventKind.TOMBSTONE | EventKind.UNKNOWN:
                 pass
 
     def finished(self, since: Checkpoint, until: Mark) -> ViewsBatch:

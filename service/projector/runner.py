@@ -44,6 +44,9 @@ class Projector:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._oldest_unfolded_us = 0
+        self._failing = False
+        self._clock = clock
+        self._events_max = limits.fold_events_max
         metrics.unprojected_seconds.set_function(
             lambda: (
                 max(0, clock.now_us() - self._oldest_unfolded_us) / US_PER_S
@@ -91,63 +94,81 @@ class Projector:
             )
         return log, views
 
+    @property
+    def failing(self) -> bool:
+        """The last batch could not be folded or written, and is being tried again."""
+        return self._failing
+
     def _run(self, log: LogReader, views: ViewsWriter) -> None:
         stores: tuple[LogReader, ViewsWriter] | None = (log, views)
         while not self._stopping.is_set():
-            self._work.clear()
             try:
                 stores = stores or self._open()
                 advanced = self._advance(*stores)
-            except (errors.PlugstatusError, CheckpointMoved):
-                # The checkpoint did not move, so the same events are read again.
+            except Exception:  # noqa: BLE001
+                # The checkpoint did not move, so the same events are read again. A defect of ours
+                # is no reason to end either: nobody would hear of it.
                 _log.exception("folding failed, trying again", retry_s=self._limits.retry_s)
-                self._metrics.projector_failures.inc()
+                self._failed()
                 _close(stores)
                 stores = None
                 self._stopping.wait(self._limits.retry_s)
             else:
+                self._failing = False
                 if not advanced:
-                    self._work.wait(self._limits.poll_s)
+                    self._wait_for_work()
         _close(stores)
+
+    def _failed(self) -> None:
+        self._metrics.projector_failures.inc()
+        self._failing = True
+        if not self._oldest_unfolded_us:
+            # What waits is not known while the log cannot be read: at least as old as the fault.
+            self._oldest_unfolded_us = self._clock.now_us()
+
+    def _wait_for_work(self) -> None:
+        self._work.wait(self._limits.poll_s)
+        # Cleared before the log is looked at again, so no hint given after that look is lost.
+        self._work.clear()
 
     def _advance(self, log: LogReader, views: ViewsWriter) -> bool:
         """Fold one batch; False if there was nothing to fold."""
         since = views.checkpoint()
-        limits = self._limits
-        events = log.read(since.mark.position, limits.fold_events_max, limits.fold_bytes_max)
+        events = log.read(since.mark.position, self._events_max, self._limits.fold_bytes_max)
         if not events:
             self._oldest_unfolded_us = 0
             return False
         self._oldest_unfolded_us = events[0].receive_time_us
-        try:
-            batch = self._folded(events, since, views)
-        except (errors.PlugstatusError, CheckpointMoved):
-            raise
-        except Exception:  # noqa: BLE001
-            # A defect of ours in decoding or folding. One by one, so that only the event at
-            # fault is stepped over: it stays in the log, and in quarantine by name.
-            _log.exception("folding failed, going on one by one", position=events[0].position)
-            batch = self._folded_alone(events[0], since, views)
-        self._metrics.views_position.set(batch.until.position)
-        self._count(batch)
-        self._on_advance()
+        batch = self._folded(events, since, views)
+        if batch is not None:
+            self._metrics.views_position.set(batch.until.position)
+            self._count(batch)
+            self._on_advance()
         return True
 
-    def _folded(self, events: Sequence[Event], since: Checkpoint, views: ViewsWriter) -> ViewsBatch:
-        batch = fold_events(events, since, views, self._cursors, self._limits.fold_reports_max)
-        views.apply(batch)
-        return batch
+    def _folded(
+        self, events: Sequence[Event], since: Checkpoint, views: ViewsWriter
+    ) -> ViewsBatch | None:
+        """What was written; None if the events are to be tried again, fewer at a time.
 
-    def _folded_alone(self, event: Event, since: Checkpoint, views: ViewsWriter) -> ViewsBatch:
+        A defect of ours in decoding or folding must not hold up what stands behind it. Halving
+        the batches finds the one event at fault; it is stepped over, and stays in the log, and in
+        quarantine by name.
+        """
         try:
-            return self._folded([event], since, views)
+            batch = fold_events(events, since, views, self._cursors, self._limits.fold_reports_max)
+            views.apply(batch)
         except (errors.PlugstatusError, CheckpointMoved):
             raise
         except Exception:  # noqa: BLE001
-            _log.exception("event put in quarantine", position=event.position)
-            batch = quarantined(event, since)
+            if len(events) > 1:
+                self._events_max = len(events) // 2
+                return None
+            _log.exception("event put in quarantine", position=events[0].position)
+            batch = quarantined(events[0], since)
             views.apply(batch)
-            return batch
+        self._events_max = min(2 * self._events_max, self._limits.fold_events_max)
+        return batch
 
     def _count(self, batch: ViewsBatch) -> None:
         self._metrics.reports_folded.inc(len(batch.feed))

@@ -180,6 +180,7 @@ class SqliteViewsReader(_Connection):
         looked = 0
         bytes_left = bytes_max
         end = Point(after, 0)
+        whole: Point | None = None
         with self._snapshot():
             slot, checkpoint = self._live()
             cursor = self._connection.execute(
@@ -188,6 +189,8 @@ class SqliteViewsReader(_Connection):
             for raw in cursor:
                 row = rows.feed_of(raw)
                 looked += 1
+                if looked > 1 and row.place.position != end.place.position:
+                    whole = Point(Place(end.place.position), end.receive_time_us)
                 end = Point(row.place, row.receive_time_us)
                 if wanted.matches(row):
                     found.append(row)
@@ -196,8 +199,15 @@ class SqliteViewsReader(_Connection):
                         break
             # An unfinished statement would keep its read transaction, and the WAL from shrinking.
             cursor.close()
-        exhausted = looked < rows_max and bytes_left > 0
-        return FeedPage(checkpoint.generation, found, end_of(until) if exhausted else end)
+        if looked < rows_max and bytes_left > 0:
+            end = end_of(until)
+        elif whole is not None:
+            # Stop at the end of an event where there is one: what follows of the last event
+            # looked at is read again by the next page.
+            end = whole
+            while found and found[-1].place > end.place:
+                found.pop()
+        return FeedPage(checkpoint.generation, found, end)
 
     def recipients(self, key: MessageKey, after: str, rows_max: int) -> list[Recipient]:
         found = self._all(self._sql().recipients, (*key, after, rows_max))

@@ -194,8 +194,9 @@ class ViewsReader(Protocol):
     ) -> FeedPage:
         """The wanted rows behind `after`, up to the end of event `until`, in log order.
 
-        Looks at no more than `rows_max` rows, and ends as soon as the found changes reach
-        `bytes_max` bytes. Once nothing is left, the page ends at the end of `until`.
+        Looks at no more than `rows_max` rows, and stops as soon as the found changes reach
+        `bytes_max` bytes. A page ends at the end of an event, or inside one that is larger than
+        a page; once nothing is left, at the end of `until`.
         """
         ...
 

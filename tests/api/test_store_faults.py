@@ -1,5 +1,6 @@
 """What callers see while a store cannot be used, and that it passes."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -33,7 +34,14 @@ async def test_views_behind(server: ServerProcess, http: httpx.AsyncClient, api:
             await api.status.GetMessageStatus(
                 pb.GetMessageStatusRequest(message_id=message_id, min_cursor=cursor), timeout=1
             )
+        # Lag alone never makes a server unready; views that cannot be written do.
+        async with asyncio.timeout(20):
+            while (await http.get("/readyz")).status_code == 200:
+                pass
     message = await api.get(message_id, min_cursor=cursor)
+    async with asyncio.timeout(20):
+        while (await http.get("/readyz")).status_code == 503:
+            pass
 
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert error_info(caught.value).reason == "VIEWS_BEHIND"

@@ -5,7 +5,9 @@ import json
 import random
 import signal
 import socket
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -16,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.gen.plugchat.status.v1 import status_pb2 as pb
-from tests.calls import SEED_BODY, Api, callback, fresh_id, post
+from tests.calls import SEED_BODY, Api, callback, error_info, fresh_id, post
 from tests.command import plugstatus
 from tests.server_process import STOP_S, ServerProcess
 
@@ -195,6 +197,51 @@ def test_second_process_on_the_data_folder_is_refused(server: ServerProcess) -> 
     assert len(second.stderr.splitlines()) == 1
     assert f"process {server.pid}" in second.stderr
     assert "PLUGSTATUS_DATA_DIR" in second.stderr
+
+
+def test_second_process_on_a_store_is_refused(server: ServerProcess, tmp_path: Path) -> None:
+    """Another data folder does not help a process that names the first one's event log."""
+    second = plugstatus(
+        "serve",
+        DATA_DIR=str(tmp_path / "other"),
+        EVENTS_URL=f"sqlite:///{server.data_dir / 'events.db'}",
+        HTTP_BIND="127.0.0.1:0",
+        GRPC_BIND="127.0.0.1:0",
+    )
+
+    assert second.returncode == 1
+    assert f"process {server.pid}" in second.stderr
+
+
+async def test_drain_answers_those_who_wait_for_the_views(server: ServerProcess) -> None:
+    """A Get that waits for a position hears SHUTTING_DOWN, and the process still exits 0."""
+    api = Api(server.grpc)
+    with closing(sqlite3.connect(server.data_dir / "views.db", isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        async with httpx.AsyncClient(base_url=server.http, trust_env=False) as http:
+            message_id = fresh_id()
+            cursor = await post(http, callback(message_id))
+        waiting = asyncio.ensure_future(api.get(message_id, min_cursor=cursor))
+        await _call_begun(server, "GetMessageStatus")
+        server.signal(signal.SIGTERM)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await waiting
+        code = await asyncio.to_thread(server.wait)
+    await api.channel.close()
+
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert error_info(caught.value).reason == "SHUTTING_DOWN"
+    assert code == 0
+
+
+async def _call_begun(server: ServerProcess, method: str) -> None:
+    begun = f'grpc_server_started_total{{grpc_method="{method}"'
+    async with (
+        asyncio.timeout(STOP_S),
+        httpx.AsyncClient(base_url=server.ops, trust_env=False) as ops,
+    ):
+        while begun not in (await ops.get("/metrics")).text:
+            pass
 
 
 @pytest.mark.parametrize("variable", ["HTTP_BIND", "GRPC_BIND"])

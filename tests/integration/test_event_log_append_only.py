@@ -155,11 +155,21 @@ def test_retention_makes_no_holes(log: LogUnderTest, reader: LogReader, five: li
     assert five == reader.read(BEFORE_FIRST, 100, PLENTY)
 
 
-@pytest.mark.parametrize("kept_from", [2, 5, 6])
+def test_retention_keeps_the_last_event(
+    log: LogUnderTest, reader: LogReader, five: list[Event]
+) -> None:
+    """The last event cannot be given up: the head's cursors stand on it."""
+    _refused(log, "UPDATE log SET kept_from = 6")
+
+    assert five == reader.read(BEFORE_FIRST, 100, PLENTY)
+    assert 1 == reader.kept_from()
+
+
+@pytest.mark.parametrize("kept_from", [2, 5])
 def test_positions_never_come_again(
     log: LogUnderTest, reader: LogReader, five: list[Event], kept_from: int
 ) -> None:
-    """Positions go on rising whatever retention removed, be it every event."""
+    """Positions go on rising whatever retention removed, be it all but the last event."""
     log.keep_from(Position(kept_from))
 
     later = appended(log, new_event(b"5"))

@@ -1,6 +1,7 @@
 """What one peer can do to a connection, and what it cannot do to others."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -61,6 +62,7 @@ async def test_too_many_pipelined_requests_end_the_connection(site: Site) -> Non
 
     assert 1 <= answered <= 20
     assert answers.count(b"HTTP/1.1 ") == answered
+    assert answers.count(b"connection: close") == 1
     assert len(site.events()) == answered
 
 
@@ -118,13 +120,26 @@ async def test_a_peer_that_sends_on_can_read_an_early_answer(site: Site, size: i
         assert await client.closed() == b""
 
 
-async def test_a_peer_that_never_stops_sending_is_cut_off(hasty: Site) -> None:
-    """Behind an early answer only so much is read, for so long; then the connection ends."""
+async def test_a_peer_that_stays_after_an_early_answer_is_cut_off(hasty: Site) -> None:
+    """The connection ends soon after, though the peer has read the answer and does not close."""
     async with connected(hasty.ingress.http_bind) as client:
         await client.send(post(length=2 * MIB))
+        answer = await client.answer()
+        end = await client.closed()
+        await hasty.connections(0)
 
-        assert (await client.answer()).status == 413
-        assert await client.closed() == b""
+    assert (answer.status, end) == (413, b"")
+
+
+async def test_a_peer_that_never_stops_sending_is_cut_off(tmp_path: Path) -> None:
+    """Behind an early answer only so many bytes are read; then the connection ends."""
+    async with (
+        ingress_site.running(tmp_path, linger_bytes_max=MIB, linger_s=60.0) as site,
+        connected(site.ingress.http_bind) as client,
+    ):
+        await client.send(post(length=2 * MIB))
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(_flood(client, bytes(10_000)), raw_http.PATIENCE_S)
 
 
 async def test_the_rest_of_a_short_body_is_read_behind_an_early_answer(site: Site) -> None:
@@ -346,12 +361,17 @@ async def test_an_idle_connection_is_closed(hasty: Site) -> None:
         assert await client.closed() == b""
 
 
-async def test_a_peer_that_does_not_read_is_cut_off(hasty: Site) -> None:
-    """A peer that asks and asks and takes no answer does not hold its connection."""
-    async with connected(hasty.ingress.ops_bind) as client:
-        flooding = _flood(client, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        with pytest.raises(ConnectionError):
-            await asyncio.wait_for(flooding, raw_http.PATIENCE_S)
+@pytest.mark.parametrize("requests", [1, 4])
+async def test_a_peer_that_does_not_read_is_cut_off(hasty: Site, requests: int) -> None:
+    """A peer that takes no answer holds its connection no longer than one that sends nothing."""
+    for code in range(60_000):
+        hasty.metrics.http_cut_off.labels(str(code))
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        peer.connect(hasty.ingress.ops_bind)
+        await hasty.connections(1)
+        peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * requests)
+        await hasty.connections(0)
 
     assert (await hasty.post()).status_code == 200
 
@@ -407,6 +427,18 @@ async def test_a_peer_that_leaves_while_its_callback_is_recorded_disturbs_nobody
     answers = await asyncio.gather(*(site.post() for _ in range(5)))
 
     assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_answers_leave_at_once(site: Site) -> None:
+    """Connections have TCP_NODELAY: without it each answer on a kept one waits 40 ms."""
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(BODY))
+        await client.answer()
+        (connection,) = site.ingress._http._shared.connections
+        accepted = connection.transport.get_extra_info("socket")
+        without_delay = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    assert without_delay
 
 
 async def test_http_1_0_is_answered_and_closed(site: Site) -> None:

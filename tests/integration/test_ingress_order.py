@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ _UNTIL_LENGTH = [
 ]
 
 
-async def _answer_to(folder: Path, *parts: bytes, **limits: float) -> Answer:
+async def _answer_to(folder: Path, *parts: bytes, **limits: Any) -> Answer:
     values = {"WEBHOOK_TOKEN": "good", "INSTANCES": "acme"}
     async with (
         ingress_site.running(folder, values, **limits) as site,

@@ -50,7 +50,8 @@ def _guards() -> list[str]:
         BEGIN SELECT RAISE(ABORT,
           'the event log is append-only: an event may only become a tombstone'); END
         """,
-        # Retention first says what it keeps, then removes all that stands before it.
+        # Retention first says what it keeps, then removes all that stands before it. The last
+        # event always stays (see log_update): it is where the head's cursors stand.
         """
         CREATE TRIGGER events_delete BEFORE DELETE ON events
         WHEN OLD.position >= (SELECT kept_from FROM log)
@@ -69,7 +70,9 @@ def _guards() -> list[str]:
         """
         CREATE TRIGGER log_update BEFORE UPDATE ON log
         WHEN NEW.identity <> OLD.identity OR NEW.kept_from < OLD.kept_from
-        BEGIN SELECT RAISE(ABORT, 'the identity of a log is fixed, and kept_from only rises'); END
+          OR NEW.kept_from > coalesce((SELECT max(position) FROM events), 1)
+        BEGIN SELECT RAISE(ABORT,
+          'the identity of a log is fixed, and kept_from only rises, up to the last event'); END
         """,
         """
         CREATE TRIGGER log_delete BEFORE DELETE ON log

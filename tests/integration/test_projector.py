@@ -1,0 +1,217 @@
+"""The projector over real stores: nothing the log can hold stops it."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.clock import SystemClock
+from service.config import Limits
+from service.database.schema import Store, upgrade_sqlite
+from service.domain.events import EventKind, NewEvent, Position, QuarantineReason
+from service.domain.message import Folded, Message, Recipient, Report, fold
+from service.errors import StoreUnusable
+from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.projector import batch
+from service.projector.runner import Projector
+from service.telemetry import Metrics
+from service.views.sqlite import SqliteViewsReader, SqliteViewsWriter
+from service.views.store import MessageKey
+from service.wire.cursor import CursorCodec
+
+DEADLINE_S = 60.0
+LIMITS = Limits(poll_s=0.05, retry_s=0.05)
+
+
+def body(message_id: str) -> bytes:
+    return b'{"type":"MessageStatusCallback","status":"READ","ids":["%b"]}' % message_id.encode()
+
+
+class Site:
+    """A log, its views, and a projector between them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.events, self.views = folder / "events.db", folder / "views.db"
+        upgrade_sqlite(Store.EVENT_LOG, self.events)
+        upgrade_sqlite(Store.VIEWS, self.views)
+        self.metrics = Metrics()
+        self._advanced = asyncio.Event()
+
+    def append(self, bodies: Sequence[bytes]) -> Position:
+        """The last one's position."""
+        with closing(SqliteLogWriter(self.events)) as writer:
+            first = writer.append(
+                [NewEvent("acme", 1_700_000_000_000_000, EventKind.CALLBACK, b) for b in bodies]
+            )
+        return Position(first + len(bodies) - 1)
+
+    @asynccontextmanager
+    async def projecting(self) -> AsyncIterator[Projector]:
+        with closing(SqliteLogReader(self.events)) as log:
+            identity = log.identity
+        loop = asyncio.get_running_loop()
+        projector = Projector(
+            open_log=partial(SqliteLogReader, self.events),
+            open_views=partial(SqliteViewsWriter, self.views, identity),
+            cursors=CursorCodec(identity),
+            on_advance=lambda: _on_loop(loop, self._advanced),
+            clock=SystemClock(),
+            limits=LIMITS,
+            metrics=self.metrics,
+        )
+        projector.start()
+        try:
+            yield projector
+        finally:
+            await projector.stop()
+
+    async def reached(self, position: Position) -> None:
+        """Wait until the views stand there."""
+        with closing(SqliteViewsReader(self.views)) as reader:
+            async with asyncio.timeout(DEADLINE_S):
+                while reader.checkpoint().mark.position < position:
+                    self._advanced.clear()
+                    if reader.checkpoint().mark.position < position:
+                        await self._advanced.wait()
+
+    def message(self, message_id: str) -> Message | None:
+        with closing(SqliteViewsReader(self.views)) as reader:
+            return reader.message(MessageKey("acme", message_id))
+
+    def quarantined(self) -> dict[int, QuarantineReason]:
+        with closing(SqliteViewsReader(self.views)) as reader:
+            rows = reader.quarantine("", Position(2**62), 1_000)
+        return {row.position: row.reason for row in rows}
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(event.set)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+async def test_a_defect_in_folding_holds_up_one_event_only(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event whose folding fails goes to quarantine alone, and all around it is folded."""
+    folds = 0
+
+    def faulty(message: Message | None, recipient: Recipient | None, report: Report) -> Folded:
+        nonlocal folds
+        folds += 1
+        if report.message_id == "poison":
+            raise RuntimeError("a defect")
+        return fold(message, recipient, report)
+
+    monkeypatch.setattr(batch, "fold", faulty)
+    ids = [f"M{number}" for number in range(1_999)]
+    last = site.append([body(one) for one in [*ids[:1_500], "poison", *ids[1_500:]]])
+    async with site.projecting():
+        await site.reached(last)
+
+    assert site.quarantined() == {1_501: QuarantineReason.UNREADABLE}
+    assert [one for one in ids if site.message(one) is None] == []
+    assert site.message("poison") is None
+    # Halving: about twice the events, and not their square.
+    assert folds < 4 * len(ids)
+
+
+async def test_a_value_no_store_can_hold_holds_up_one_event_only(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure only at the store's edge is found and stepped over just the same."""
+
+    def overflowing(message: Message | None, recipient: Recipient | None, report: Report) -> Folded:
+        if report.message_id != "poison":
+            return fold(message, recipient, report)
+        return fold(message, recipient, msgspec.structs.replace(report, phone="\ud800"))
+
+    monkeypatch.setattr(batch, "fold", overflowing)
+    last = site.append([body("before"), body("poison"), body("after")])
+    async with site.projecting():
+        await site.reached(last)
+
+    assert site.quarantined() == {2: QuarantineReason.UNREADABLE}
+    assert site.message("before") is not None
+    assert site.message("after") is not None
+
+
+async def test_an_unknown_kind_of_event_is_stepped_over(site: Site) -> None:
+    """What a newer program wrote does not stop this one."""
+    site.append([body("before")])
+    with closing(sqlite3.connect(site.events)) as log:
+        log.execute(
+            "INSERT INTO events (instance, receive_time_us, receive_time_max_us, kind, content) "
+            "VALUES ('acme', 1, 1700000000000000, 77, x'00')"
+        )
+        log.commit()
+    last = site.append([body("after")])
+    async with site.projecting():
+        await site.reached(last)
+
+    assert site.quarantined() == {}
+    assert site.message("before") is not None
+    assert site.message("after") is not None
+
+
+async def test_views_that_cannot_be_written_are_tried_again(site: Site) -> None:
+    """While the views are locked the projector says that it fails; then it goes on by itself."""
+    with closing(sqlite3.connect(site.views, isolation_level=None)) as lock:
+        async with site.projecting() as projector:
+            lock.execute("BEGIN IMMEDIATE")
+            last = site.append([body("M1")])
+            failures = site.metrics.registry.get_sample_value
+            async with asyncio.timeout(DEADLINE_S):
+                while not failures("plugstatus_projector_failures_total"):
+                    await asyncio.to_thread(lambda: None)
+            failing = projector.failing
+            age_s = failures("plugstatus_unprojected_seconds")
+            lock.execute("ROLLBACK")
+            await site.reached(last)
+
+    assert failing
+    assert age_s is not None
+    assert age_s > 0
+    assert site.message("M1") is not None
+
+
+async def test_every_callback_is_folded_once_over_restarts(site: Site) -> None:
+    """Stopped and started between any two batches, each callback counts exactly once."""
+    for _ in range(5):
+        last = site.append([body("M1")] * 7)
+        async with site.projecting():
+            await site.reached(last)
+    message = site.message("M1")
+
+    assert message is not None
+    assert message.report_count == 35
+
+
+async def test_views_of_another_log_are_refused(site: Site, tmp_path: Path) -> None:
+    """Views that stand at an event the log does not hold stop the start with a sentence."""
+    last = site.append([body("M1"), body("M2")])
+    async with site.projecting():
+        await site.reached(last)
+    other = tmp_path / "other"
+    other.mkdir()
+    elsewhere = Site(other)
+    with (
+        closing(sqlite3.connect(elsewhere.events)) as log,
+        closing(SqliteLogReader(site.events)) as own,
+    ):
+        log.execute("DROP TRIGGER log_update")
+        log.execute("UPDATE log SET identity = ?", (own.identity,))
+        log.commit()
+    site.events = elsewhere.events
+
+    with pytest.raises(StoreUnusable, match="move the views away"):
+        async with site.projecting():
+            pass
