@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,23 @@ async def test_ambiguous_framing_is_400_and_the_end(site: Site, request_bytes: b
     assert answers.startswith(b"HTTP/1.1 400 ")
     assert answers.count(b"HTTP/1.1 ") == 1
     assert site.events() == []
+
+
+async def test_a_bad_request_behind_a_waiting_one_ends_the_connection(site: Site) -> None:
+    """The request before it is answered in its place, and nothing is answered out of turn."""
+    bad = head(b"Transfer-Encoding: chunked") + b"zz\r\n"
+    async with connected(site.ingress.http_bind) as client:
+        with closing(site.outsider()) as outsider:
+            outsider.execute("BEGIN IMMEDIATE")
+            await client.send(post(BODY) + bad)
+            # Refused before it needs the log: everything sent earlier has been seen.
+            await site.post(path="/nowhere")
+            outsider.execute("ROLLBACK")
+        answer = await client.answer()
+        end = await client.closed()
+
+    assert (answer.status, answer.headers["connection"], end) == (200, "close", b"")
+    assert site.contents() == [BODY]
 
 
 async def test_an_offered_upgrade_is_ignored(site: Site) -> None:
