@@ -32,7 +32,7 @@ from service.api.status import MessageStatuses
 from service.api.watch import Watchers
 from service.api.webhooks import WebhookUpdates
 from service.clock import Clock, SystemClock
-from service.config import Config
+from service.config import Config, describe
 from service.database import schema
 from service.database.lock import DataDirLock
 from service.database.readers import ReaderPool
@@ -173,6 +173,7 @@ class Application:
 
     async def _start(self) -> None:
         config, closers = self._config, self._closers
+        _log.debug("settings", **describe(config))
         paths = StorePaths(config)
         closers.callback(paths.lock(config.data_dir).close)
         paths.upgrade()

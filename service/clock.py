@@ -1,7 +1,6 @@
 """Time as an argument: wall time to record, monotonic time to measure and wait."""
 
 import time
-from datetime import UTC, datetime
 from typing import Protocol
 
 US_PER_S = 1_000_000
@@ -27,9 +26,3 @@ class SystemClock:
 
     def monotonic_s(self) -> float:
         return time.monotonic()
-
-
-def utc_text(time_us: int) -> str:
-    """`2026-01-31T12:00:00.000000Z` for microseconds since 1970."""
-    seconds, fraction_us = divmod(time_us, US_PER_S)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction_us:06d}Z"
