@@ -8,7 +8,7 @@
     │   ├── PageTokenInvalid
     │   └── NotOffered
     ├── RetryLater           nobody's fault: the same request can succeed later
-    │   ├── LogUnavailable   ViewsUnavailable  ViewsBehind  ShuttingDown
+    │   ├── LogUnavailable   ViewsUnavailable  ViewsBehind  ShuttingDown  CheckpointMoved
     │   └── LimitExceeded    TooManyWatchers  WatcherStalled
     ├── ProviderError        PlugChat's answer, or its silence
     │   ├── ProviderUnauthorized  ProviderMethodNotAllowed  ProviderUnsupportedMediaType
@@ -119,6 +119,10 @@ class LogUnavailable(RetryLater):
 
 class ViewsUnavailable(RetryLater):
     """The views cannot be read now."""
+
+
+class CheckpointMoved(RetryLater):
+    """Another projector has folded the same events in: whoever gets this no longer leads."""
 
 
 class ViewsBehind(RetryLater):

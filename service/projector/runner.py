@@ -13,7 +13,7 @@ from service.domain.events import Event, QuarantineReason
 from service.eventlog.log import LogReader
 from service.projector.batch import fold_events, quarantined
 from service.telemetry import Metrics
-from service.views.store import Checkpoint, CheckpointMoved, ViewsBatch, ViewsWriter
+from service.views.store import Checkpoint, ViewsBatch, ViewsWriter
 from service.wire.cursor import CursorCodec
 
 _log = structlog.get_logger(__name__)
@@ -158,7 +158,7 @@ class Projector:
         try:
             batch = fold_events(events, since, views, self._cursors, self._limits.fold_reports_max)
             views.apply(batch)
-        except (errors.PlugstatusError, CheckpointMoved):
+        except errors.PlugstatusError:
             raise
         except Exception:  # noqa: BLE001
             if len(events) > 1:

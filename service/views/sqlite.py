@@ -17,7 +17,6 @@ from service.views import sqlite_statements as sql
 from service.views.sqlite_statements import Statements
 from service.views.store import (
     Checkpoint,
-    CheckpointMoved,
     FeedFilter,
     FeedPage,
     FeedRow,
@@ -137,7 +136,7 @@ class SqliteViewsWriter(_Connection):
             (until.position, until.receive_time_us, slot, since.generation, since.mark.position),
         )
         if advanced.rowcount != 1:
-            raise CheckpointMoved(
+            raise errors.CheckpointMoved(
                 f"the views stand at {checkpoint}, and the batch begins at {since}"
             )
         into = sql.BY_SLOT[slot]

@@ -138,10 +138,6 @@ class ListedReport(NamedTuple):
     """An encoded StatusReport without `raw`."""
 
 
-class CheckpointMoved(Exception):
-    """Another projector has folded the same events in: whoever gets this no longer leads."""
-
-
 class ViewsWriter(Protocol):
     """The projector's side."""
 

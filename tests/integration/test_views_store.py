@@ -18,7 +18,6 @@ from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.views.store import (
     Checkpoint,
-    CheckpointMoved,
     FeedFilter,
     MessageKey,
     QuarantineRow,
@@ -199,7 +198,7 @@ def test_a_batch_from_elsewhere_leaves_nothing(
         "generation": Checkpoint(stands.generation + 1, stands.mark),
     }[moved]
 
-    with pytest.raises(CheckpointMoved):
+    with pytest.raises(errors.CheckpointMoved):
         views_writer.apply(_full_batch(since, 7))
 
     assert before == _seen(views_reader)
@@ -211,7 +210,7 @@ def test_of_two_projectors_one_goes_on(views: ViewsUnderTest, views_writer: View
         since = views_writer.checkpoint()
         other.apply(batch(since, 3))
 
-        with pytest.raises(CheckpointMoved):
+        with pytest.raises(errors.CheckpointMoved):
             views_writer.apply(batch(since, 4))
 
         assert mark(3) == views_writer.checkpoint().mark
