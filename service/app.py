@@ -287,7 +287,7 @@ class Application:
         )
         tokens = PageTokens(self._identity)
         listings = Listings(self._views, self._log, cursors, tokens, config.limits)
-        admin = Admin(self._webhooks, self._views, self._log, cursors, tokens, config.limits)
+        admin = Admin(self._webhooks)
         service_status = ServiceStatus(
             config, self._clock, self._log, self._views, watchers, self._stores
         )
@@ -302,8 +302,8 @@ class Application:
                 "ListMessageStatuses": listings.messages,
                 "ListRecipients": listings.recipients,
                 "ListStatusReports": listings.reports,
-                "ListWebhookUpdates": admin.webhook_updates,
-                "ListQuarantinedCallbacks": admin.quarantined,
+                "ListWebhookUpdates": listings.webhook_updates,
+                "ListQuarantinedCallbacks": listings.quarantined,
                 "GetServiceStatus": service_status.get,
             },
             streams={"WatchStatuses": watchers.watch},

@@ -5,9 +5,11 @@ events, through the process's one appender. Everything a caller can get wrong is
 code and an ErrorReason from the one table in `errors`; everything else is INTERNAL, opaque
 outside and logged inside.
 
-    server     listens, registers, drains             status   Get and BatchGet
-    calls      the policy around every handler        watch    one watcher, from Opened to Closing
-    errors     the table                              hub      what all watchers share
-    fields     request fields and their bounds        admin    AdminService
-    cursors    cursors against the log                webhooks UpdateWebhook as a process
+    server     listens, registers, drains           status    Get and BatchGet; lookup, by id
+    calls      the policy around every handler      listings  every List; service_status, the rest
+    errors     the table of errors                  watch     one watcher, from Opened to Closing
+    fields     request fields and their bounds      hub       what all watchers share; packing
+    cursors    cursors against the log              admin     AdminService's webhook
+                                                    webhooks  UpdateWebhook as a process; turns,
+                                                              outcomes
 """

@@ -1,4 +1,4 @@
-"""The lists of MessageStatusService, a page at a time.
+"""Every list of both services, a page at a time.
 
 Every list goes on behind the key of its last row, so a page costs the same wherever it is, and
 rows that come or change meanwhile shift nothing. A page ends at page_size entries, or as soon as
@@ -14,18 +14,19 @@ from service.api.cursors import Cursors
 from service.api.fields import Fields
 from service.config import Limits
 from service.database.readers import ReaderPool
-from service.domain.events import BEFORE_FIRST, END_OF_CALLBACK, EventKind, Place, Position
+from service.domain.events import BEFORE_FIRST, END_OF_CALLBACK, EventKind, Mark, Place, Position
 from service.domain.status import Status
 from service.eventlog.log import LogReader
 from service.gen.plugchat.status.v1 import status_pb2 as pb
-from service.views.store import MessageFilter, MessageKey, ViewsReader
+from service.views.store import MessageFilter, MessageKey, QuarantineRow, ViewsReader
 from service.wire import encode
 from service.wire.page_token import PageTokens
 
 EntryT = TypeVar("EntryT")
 
 _BEFORE_ALL = Place(BEFORE_FIRST)
-_BEHIND_ALL = Place(Position(2**62), END_OF_CALLBACK)
+_NEWEST = Position(2**62)
+_BEHIND_ALL = Place(_NEWEST, END_OF_CALLBACK)
 
 
 def fitting(
@@ -119,6 +120,49 @@ class Listings:
             next_page_token=self._tokens.behind(request, last.position, last.index) if last else "",
         )
 
+    async def webhook_updates(
+        self, request: pb.ListWebhookUpdatesRequest, _call: Call
+    ) -> pb.ListWebhookUpdatesResponse:
+        """Every attempt, newest first."""
+        page_size = self._of_instance(request)
+        before = self._tokens.position(request) or _NEWEST
+        found = await self._views.run(
+            lambda views: views.webhook_updates(request.instance, before, page_size + 1)
+        )
+        updates, cut = fitting(
+            map(encode.webhook_update, found[:page_size]),
+            pb.WebhookUpdate.ByteSize,
+            self._limits.page_bytes_max,
+        )
+        more = cut or len(found) > page_size
+        last = found[len(updates) - 1].attempt_position if more else None
+        return pb.ListWebhookUpdatesResponse(
+            updates=updates,
+            next_page_token=self._tokens.behind(request, last) if last else "",
+        )
+
+    async def quarantined(
+        self, request: pb.ListQuarantinedCallbacksRequest, _call: Call
+    ) -> pb.ListQuarantinedCallbacksResponse:
+        """Newest first, each with its body. Raises LogUnavailable too."""
+        page_size = self._of_instance(request)
+        before = self._tokens.position(request) or _NEWEST
+        found = await self._views.run(
+            lambda views: views.quarantine(request.instance, before, page_size + 1)
+        )
+
+        def with_bodies(log: LogReader) -> tuple[list[pb.QuarantinedCallback], bool]:
+            callbacks = (self._quarantined(row, log) for row in found[:page_size])
+            return fitting(callbacks, pb.QuarantinedCallback.ByteSize, self._limits.page_bytes_max)
+
+        callbacks, cut = await self._log.run(with_bodies)
+        more = cut or len(found) > page_size
+        last = found[len(callbacks) - 1].position if more else None
+        return pb.ListQuarantinedCallbacksResponse(
+            callbacks=callbacks,
+            next_page_token=self._tokens.behind(request, last) if last else "",
+        )
+
     def _wanted(self, request: pb.ListMessageStatusesRequest) -> tuple[int, MessageFilter]:
         fields = Fields()
         fields.instance("instance", request.instance)
@@ -157,6 +201,26 @@ class Listings:
             lambda views: lookup.the_one(views, request.instance, request.message_id)
         )
         return MessageKey(message.instance, message.message_id)
+
+    def _of_instance(
+        self, request: pb.ListWebhookUpdatesRequest | pb.ListQuarantinedCallbacksRequest
+    ) -> int:
+        fields = Fields()
+        fields.instance("instance", request.instance)
+        page_size = fields.page_size("page_size", request.page_size, self._limits)
+        fields.done()
+        return page_size
+
+    def _quarantined(self, row: QuarantineRow, log: LogReader) -> pb.QuarantinedCallback:
+        event = log.event(row.position)
+        kept = event is not None and event.kind is not EventKind.TOMBSTONE
+        return pb.QuarantinedCallback(
+            cursor=self._cursors.codec.end_of(Mark(row.position, row.receive_time_us)),
+            instance=row.instance,
+            reason=encode.quarantine_reason(row.reason),
+            receive_time=encode.timestamp(row.receive_time_us),
+            raw=event.content if event is not None and kept else b"",
+        )
 
 
 def _report(encoded: bytes, log: LogReader, position: Position) -> pb.StatusReport:
