@@ -23,11 +23,11 @@ import structlog
 from service import __version__, errors
 from service.api.admin import Admin
 from service.api.calls import Policy
-from service.api.cursors import Cursors
 from service.api.hub import Hub
 from service.api.listings import Listings
 from service.api.server import GrpcServer
 from service.api.service_status import ServiceStatus
+from service.api.starts import Starts
 from service.api.status import MessageStatuses
 from service.api.watch import Watchers
 from service.api.webhooks import WebhookUpdates
@@ -273,12 +273,13 @@ class Application:
 
     async def _start_api(self) -> None:
         config = self._config
-        cursors = Cursors(self._log, self._cursors)
-        statuses = MessageStatuses(self._views, self._hub, cursors, config.limits)
+        starts = Starts(self._log, self._cursors)
+        statuses = MessageStatuses(self._views, self._hub, starts, self._cursors, config.limits)
         watchers = Watchers(
             hub=self._hub,
             views=self._views,
-            cursors=cursors,
+            starts=starts,
+            cursors=self._cursors,
             clock=self._clock,
             limits=config.limits,
             metrics=self._metrics,
@@ -286,7 +287,7 @@ class Application:
             stall_s=config.watcher_stall_s,
         )
         tokens = PageTokens(self._identity)
-        listings = Listings(self._views, self._log, cursors, tokens, config.limits)
+        listings = Listings(self._views, self._log, self._cursors, tokens, config.limits)
         admin = Admin(self._webhooks)
         service_status = ServiceStatus(
             config, self._clock, self._log, self._views, watchers, self._stores

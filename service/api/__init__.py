@@ -9,7 +9,7 @@ outside and logged inside.
     calls      the policy around every handler      listings  every List; service_status, the rest
     errors     the table of errors                  watch     one watcher, from Opened to Closing
     fields     request fields and their bounds      hub       what all watchers share; packing
-    cursors    cursors against the log              admin     AdminService's webhook
+    starts     cursors and times against the log    admin     AdminService's webhook
                                                     webhooks  UpdateWebhook as a process; turns,
                                                               outcomes
 """

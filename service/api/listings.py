@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from service.api import lookup
 from service.api.calls import Call
-from service.api.cursors import Cursors
 from service.api.fields import Fields
 from service.config import Limits
 from service.database.readers import ReaderPool
@@ -20,6 +19,7 @@ from service.eventlog.log import LogReader
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.views.store import MessageFilter, MessageKey, QuarantineRow, ViewsReader
 from service.wire import encode
+from service.wire.cursor import CursorCodec
 from service.wire.page_token import PageTokens
 
 EntryT = TypeVar("EntryT")
@@ -50,7 +50,7 @@ class Listings:
         self,
         views: ReaderPool[ViewsReader],
         log: ReaderPool[LogReader],
-        cursors: Cursors,
+        cursors: CursorCodec,
         tokens: PageTokens,
         limits: Limits,
     ) -> None:
@@ -72,13 +72,13 @@ class Listings:
                 wanted, before, page_size, self._limits.page_looked_max
             )
         )
-        encoded = (encode.message_status(one, self._cursors.codec) for one in page.messages)
+        encoded = (encode.message_status(one, self._cursors) for one in page.messages)
         messages, cut = fitting(encoded, pb.MessageStatus.ByteSize, self._limits.page_bytes_max)
         end = page.messages[len(messages) - 1].changed_at if cut else page.end
         return pb.ListMessageStatusesResponse(
             messages=messages,
             next_page_token=self._tokens.behind(request, end.position, end.index) if end else "",
-            cursor=self._cursors.codec.end_of(checkpoint.mark),
+            cursor=self._cursors.end_of(checkpoint.mark),
         )
 
     async def recipients(
@@ -215,7 +215,7 @@ class Listings:
         event = log.event(row.position)
         kept = event is not None and event.kind is not EventKind.TOMBSTONE
         return pb.QuarantinedCallback(
-            cursor=self._cursors.codec.end_of(Mark(row.position, row.receive_time_us)),
+            cursor=self._cursors.end_of(Mark(row.position, row.receive_time_us)),
             instance=row.instance,
             reason=encode.quarantine_reason(row.reason),
             receive_time=encode.timestamp(row.receive_time_us),

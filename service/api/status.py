@@ -2,24 +2,31 @@
 
 from service.api import lookup
 from service.api.calls import Call
-from service.api.cursors import Cursors
 from service.api.fields import Fields
 from service.api.hub import Hub
+from service.api.starts import Starts
 from service.config import Limits
 from service.database.readers import ReaderPool
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.views.store import ViewsReader
 from service.wire import encode
+from service.wire.cursor import CursorCodec
 
 
 class MessageStatuses:
     """Every method raises FieldsInvalid for a field out of bounds, ViewsUnavailable."""
 
     def __init__(
-        self, views: ReaderPool[ViewsReader], hub: Hub, cursors: Cursors, limits: Limits
+        self,
+        views: ReaderPool[ViewsReader],
+        hub: Hub,
+        starts: Starts,
+        cursors: CursorCodec,
+        limits: Limits,
     ) -> None:
         self._views = views
         self._hub = hub
+        self._starts = starts
         self._cursors = cursors
         self._limits = limits
 
@@ -35,15 +42,13 @@ class MessageStatuses:
         fields.instance("instance", request.instance)
         fields.done()
         if request.min_cursor:
-            point = await self._cursors.resolve(request.min_cursor)
+            point = await self._starts.at_cursor(request.min_cursor)
             wait_s = min(call.time_left_s, self._limits.min_cursor_wait_s)
             await self._hub.reached(point.place.position, wait_s)
         message = await self._views.run(
             lambda views: lookup.the_one(views, request.instance, request.message_id)
         )
-        return pb.GetMessageStatusResponse(
-            message=encode.message_status(message, self._cursors.codec)
-        )
+        return pb.GetMessageStatusResponse(message=encode.message_status(message, self._cursors))
 
     async def batch_get(
         self, request: pb.BatchGetMessageStatusesRequest, _call: Call
@@ -62,7 +67,7 @@ class MessageStatuses:
         response = pb.BatchGetMessageStatusesResponse()
         for message_id, messages in zip(ids, found, strict=True):
             if len(messages) == 1:
-                response.messages.append(encode.message_status(messages[0], self._cursors.codec))
+                response.messages.append(encode.message_status(messages[0], self._cursors))
             elif messages:
                 response.ambiguous.append(message_id)
             else:

@@ -23,10 +23,10 @@ import msgspec
 
 from service import errors
 from service.api.calls import Call
-from service.api.cursors import Cursors
 from service.api.fields import Fields
 from service.api.hub import Ending, Hub, LiveQueue
 from service.api.packing import packed
+from service.api.starts import Starts
 from service.clock import Clock
 from service.config import Limits
 from service.database.readers import ReaderPool
@@ -36,6 +36,7 @@ from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.telemetry import Metrics
 from service.views.store import FeedFilter, ViewsReader
 from service.wire import frames
+from service.wire.cursor import CursorCodec
 
 _CLOSING = {
     Ending.SHUTTING_DOWN: pb.CLOSING_REASON_SHUTTING_DOWN,
@@ -160,7 +161,8 @@ class Watchers:
         *,
         hub: Hub,
         views: ReaderPool[ViewsReader],
-        cursors: Cursors,
+        starts: Starts,
+        cursors: CursorCodec,
         clock: Clock,
         limits: Limits,
         metrics: Metrics,
@@ -169,6 +171,7 @@ class Watchers:
     ) -> None:
         self.hub = hub
         self.views = views
+        self.starts = starts
         self.cursors = cursors
         self.clock = clock
         self.limits = limits
@@ -206,7 +209,7 @@ class _Watcher:
         self._shared = shared
         self._hub = shared.hub
         self._limits = shared.limits
-        self._encode = shared.cursors.codec.at
+        self._encode = shared.cursors.at
         self._plan = plan
         self._write = write
         self._ending = shared.hub.ending
@@ -256,13 +259,13 @@ class _Watcher:
                 assert_never(phase)
 
     async def _open(self) -> Phase:
-        head = await self._shared.cursors.head()
+        head = await self._shared.starts.head()
         self._caught_up_at = Place(head.position)
         match self._plan.start:
             case Start.CURSOR:
-                self._point = await self._shared.cursors.resolve(self._plan.cursor)
+                self._point = await self._shared.starts.at_cursor(self._plan.cursor)
             case Start.TIME:
-                found = await self._shared.cursors.received_from(self._plan.from_time_us)
+                found = await self._shared.starts.at_time(self._plan.from_time_us)
                 self._point = found or end_of(head)
             case Start.NOW:
                 self._point = end_of(head)
@@ -297,7 +300,7 @@ class _Watcher:
             # The stream ends with the generation it opened on; the hub is about to say so.
             await asyncio.wait({self._ending})
             return
-        for frame in packed(page, self._plan.wanted, self._shared.cursors.codec, limits):
+        for frame in packed(page, self._plan.wanted, self._shared.cursors, limits):
             await self._send(frame.encoded)
             self._point = frame.through
             await self._report_progress(self._point)

@@ -1,4 +1,4 @@
-"""Cursors and times, held against the log."""
+"""Where a caller may start reading: cursors and times, held against the log."""
 
 from service import errors
 from service.database.readers import ReaderPool
@@ -7,26 +7,26 @@ from service.eventlog.log import LogReader
 from service.wire.cursor import Cursor, CursorCodec
 
 
-class Cursors:
-    """Where a caller may start reading. Every method raises LogUnavailable if the log is away."""
+class Starts:
+    """Every method raises LogUnavailable if the log is away."""
 
-    def __init__(self, log: ReaderPool[LogReader], codec: CursorCodec) -> None:
+    def __init__(self, log: ReaderPool[LogReader], cursors: CursorCodec) -> None:
         self._log = log
-        self.codec = codec
+        self._cursors = cursors
 
     async def head(self) -> Mark:
         """The last event recorded."""
         return await self._log.run(lambda log: log.head())
 
-    async def resolve(self, text: str) -> Point:
+    async def at_cursor(self, text: str) -> Point:
         """The point a cursor stands at.
 
         Raises CursorInvalid, CursorForeign, CursorAhead, CursorExpired or CursorDiverged.
         """
-        cursor = self.codec.decode(text)
+        cursor = self._cursors.decode(text)
         return await self._log.run(lambda log: _checked(cursor, log))
 
-    async def received_from(self, time_us: int) -> Point | None:
+    async def at_time(self, time_us: int) -> Point | None:
         """Just before the first event received then or later; None if there is none yet.
 
         Raises CursorExpired if that event may have been removed by retention.
