@@ -7,6 +7,7 @@ Nothing else in the service knows how the parts are put together, and no part bu
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -69,6 +70,7 @@ async def serve(config: Config) -> None:
     _stop_on_signals(stop)
     async with application:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload)
+        _calm_garbage_collection()
         await stop.wait()
         _log.info("draining")
         # On a thread of its own, so that nothing that blocks the loop can hold it up.
@@ -345,6 +347,16 @@ def _on_loop(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
 async def _cancelled(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _calm_garbage_collection() -> None:
+    """What is there after the start stays, so no collection needs to look at it again.
+
+    Callbacks make few cycles; with the default thresholds, collecting costs a tenth of ingest.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _give_up() -> None:

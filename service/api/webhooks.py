@@ -104,6 +104,7 @@ class WebhookUpdates:
         self._turns = LocalTurns() if turns is None else turns
         self._sleep = sleep
         self._draining = False
+        self._drain_until_s = 0.0
         self._tasks: set[asyncio.Task[WebhookUpdate]] = set()
         # What a drain cuts short: the waits that are under way now.
         self._waits: set[asyncio.Timeout] = set()
@@ -174,7 +175,9 @@ class WebhookUpdates:
 
         To be called while the log still takes events. Idempotent.
         """
-        self._draining = True
+        if not self._draining:
+            self._draining = True
+            self._drain_until_s = self._clock.monotonic_s() + self._limits.drain_outcome_s
         now_s = asyncio.get_running_loop().time()
         for wait in self._waits:
             if not wait.expired():
@@ -290,8 +293,8 @@ class WebhookUpdates:
     async def _record_outcome(self, instance: str, outcome: Outcome) -> tuple[Position, int]:
         """Its position and time. Raises LogUnavailable after `outcome_appends_max` tries."""
         for attempt in range(self._limits.outcome_appends_max):
-            if attempt and self._draining:
-                # Once is all a drain has time for: the next start makes the attempt UNKNOWN.
+            if attempt and self._draining and self._clock.monotonic_s() >= self._drain_until_s:
+                # What a drain has no time for: the next start makes the attempt UNKNOWN.
                 break
             if attempt:
                 with suppress(errors.ShuttingDown):

@@ -64,7 +64,10 @@ def simulate(
     token = webhook_token.split(",")[0].strip()
     try:
         outcomes, seconds = run_async(_post_all(url, token, bodies, rate))
-    except* Unreachable as unreachable:
+    except ExceptionGroup as group:
+        unreachable, others = group.split(Unreachable)
+        if unreachable is None or others is not None:
+            raise
         # Every post that was under way says the same.
         raise unreachable.exceptions[0] from None
     posted = sum(outcomes.values())

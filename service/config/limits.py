@@ -15,6 +15,8 @@ class Limits:
     """From the first byte of a request to its last."""
     drain_body_s: float = 2.0
     """How long a drain waits for bodies that are still arriving."""
+    drain_outcome_s: float = 3.0
+    """How long a drain tries to record the outcome of a webhook update."""
     drain_calls_s: float = 1.5
     """How long a drain waits for unary calls under way."""
     drain_s: float = 9.5
