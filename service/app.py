@@ -325,7 +325,7 @@ class Application:
         """What keeps this process from its work, each in a few words; lag never does."""
         reasons = ["the event log cannot be written"] if self._appender.failing else []
         if self._projector.failing:
-            reasons.append("the views cannot be written")
+            reasons.append("the projector cannot go on")
         for name, read in (
             ("event log", self._log.run(lambda log: log.head())),
             ("views", self._views.run(lambda views: views.checkpoint())),

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from service.api import errors as api_errors
 from service.clock import Clock
 from service.config import Limits
-from service.errors import LimitExceeded, NotOffered, PlugstatusError, ShuttingDown
+from service.errors import FieldsInvalid, LimitExceeded, NotOffered, PlugstatusError, ShuttingDown
 from service.telemetry import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -25,7 +26,8 @@ _log = structlog.get_logger(__name__)
 Context = Any
 """grpc.aio.ServicerContext, which is generic in ways that only get in the way here."""
 
-Serialize = Callable[[Any], bytes]
+Parse = Callable[[bytes], Any]
+"""A request message from its bytes. Raises DecodeError."""
 
 
 class Call(NamedTuple):
@@ -79,40 +81,49 @@ class Policy:
         """Wait until no unary call is under way."""
         await self._idle.wait()
 
-    def unary(self, rpc: Rpc, handle: UnaryHandler) -> Callable[[Any, Context], Awaitable[Any]]:
+    def unary(
+        self, rpc: Rpc, parse: Parse, handle: UnaryHandler
+    ) -> Callable[[bytes, Context], Awaitable[Any]]:
         labels = (rpc.kind, rpc.service, rpc.method)
         seconds = self._metrics.grpc_seconds.labels(*labels)
 
-        async def serve(request: Any, context: Context) -> Any:
+        async def serve(encoded: bytes, context: Context) -> Any:
             begun_s = self._clock.monotonic_s()
+
+            async def answer() -> Any:
+                return await self._limited(handle, _parsed(parse, encoded), context)
+
             try:
-                return await self._answered(rpc, context, self._limited(handle, request, context))
+                return await self._answered(rpc, context, answer())
             finally:
                 seconds.observe(self._clock.monotonic_s() - begun_s)
 
         return serve
 
-    def stream(self, rpc: Rpc, handle: StreamHandler) -> Callable[[Any, Context], Awaitable[None]]:
+    def stream(
+        self, rpc: Rpc, parse: Parse, handle: StreamHandler
+    ) -> Callable[[bytes, Context], Awaitable[None]]:
         sent = self._metrics.grpc_messages_sent.labels(rpc.kind, rpc.service, rpc.method)
 
-        async def serve(request: Any, context: Context) -> None:
-            async def write(encoded: bytes) -> None:
-                await context.write(encoded)
+        async def serve(encoded: bytes, context: Context) -> None:
+            async def write(frame: bytes) -> None:
+                await context.write(frame)
                 sent.inc()
 
             async def watch() -> None:
                 if self._draining:
                     raise ShuttingDown
+                request = _parsed(parse, encoded)
                 await handle(request, Call(_LOCAL_CALLER, float("inf"), context.peer()), write)
 
             await self._answered(rpc, context, watch())
 
         return serve
 
-    def not_offered(self, rpc: Rpc) -> Callable[[Any, Context], Awaitable[Any]]:
+    def not_offered(self, rpc: Rpc) -> Callable[[bytes, Context], Awaitable[Any]]:
         """A handler for an rpc of the contract that this version does not offer."""
 
-        async def serve(_request: Any, context: Context) -> Any:
+        async def serve(_encoded: bytes, context: Context) -> Any:
             async def refuse() -> None:
                 raise NotOffered(rpc.method)
 
@@ -168,3 +179,11 @@ class Policy:
         error_id = secrets.token_hex(8)
         _log.exception("call failed", method=rpc.method, error_id=error_id)
         return api_errors.internal(error_id)
+
+
+def _parsed(parse: Parse, encoded: bytes) -> Any:
+    # Parsed here and not by grpc, whose answer would show a class of ours and carry no reason.
+    try:
+        return parse(encoded)
+    except DecodeError:
+        raise FieldsInvalid(("", "the request is not a message of this rpc")) from None

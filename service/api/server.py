@@ -5,6 +5,7 @@ but never from the server: what is not served yet answers UNIMPLEMENTED.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,6 +48,10 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+def _family(bind: Bind) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+
+
 class GrpcServer:
     """Starts once, drains once; both in that order."""
 
@@ -77,12 +82,17 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Listen, and report SERVING. Raises AddressInUse."""
+        variable = "PLUGSTATUS_GRPC_BIND"
         try:
+            # gRPC would log its own lines about a taken address, and hide the system's reason.
+            with socket.create_server(self._bind, family=_family(self._bind)):
+                pass
             self.port = self._server.add_insecure_port(str(self._bind))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise AddressInUse(variable, str(self._bind), reason) from error
         except RuntimeError as error:
-            raise AddressInUse(
-                "PLUGSTATUS_GRPC_BIND", str(self._bind), "the address is taken or not ours"
-            ) from error
+            raise AddressInUse(variable, str(self._bind), "it was taken meanwhile") from error
         await self._server.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
@@ -117,17 +127,17 @@ class GrpcServer:
         rpc = Rpc(service.full_name, method.name, kind)
         if method.server_streaming:
             if method.name in streams:
-                serve: Callable[..., Any] = self._policy.stream(rpc, streams[method.name])
+                serve: Callable[..., Any] = self._policy.stream(rpc, parse, streams[method.name])
             else:
                 serve = self._policy.not_offered(rpc)
             # Frames come encoded already, once for all the watchers they go to.
-            return grpc.unary_stream_rpc_method_handler(serve, parse, bytes)
+            return grpc.unary_stream_rpc_method_handler(serve, bytes, bytes)
         if method.name in unary:
-            serve = self._policy.unary(rpc, unary[method.name])
+            serve = self._policy.unary(rpc, parse, unary[method.name])
         else:
             serve = self._policy.not_offered(rpc)
         encode = GetMessageClass(method.output_type).SerializeToString
-        return grpc.unary_unary_rpc_method_handler(serve, parse, encode)
+        return grpc.unary_unary_rpc_method_handler(serve, bytes, encode)
 
     def _add_reflection(self) -> None:
         names = (

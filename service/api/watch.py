@@ -352,8 +352,11 @@ class _Watcher:
         return Phase.CLOSED
 
     async def _report_progress(self, point: Point) -> None:
-        # Progress names the end of a callback: inside one it waits for the end, a page or two on.
-        if self._due_in_s() <= 0 and point.place.index == END_OF_CALLBACK:
+        # Progress names the end of a callback, so in its second half the interval takes the first
+        # one that comes. Only inside a callback that takes longer to send does it name a report.
+        at_an_end = point.place.index == END_OF_CALLBACK
+        due_in_s = self._due_in_s()
+        if due_in_s <= 0 or (at_an_end and due_in_s <= self._plan.progress_interval_s / 2):
             await self._send(frames.progress(self._encode(point)))
             self._postpone_progress()
 

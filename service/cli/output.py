@@ -24,8 +24,18 @@ def status_value(choice: str) -> pb.Status.ValueType:
     return pb.Status.Value("STATUS_" + choice.upper().replace("-", "_"))
 
 
+def plain(text: str) -> str:
+    """A text of others as a terminal may show it: what would move or colour it is spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
 def table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Rows of one length as aligned columns; the first one is the header."""
+    rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
@@ -35,7 +45,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 def excerpt(body: bytes, characters_max: int | None = _EXCERPT_CHARACTERS_MAX) -> str:
     """A body on one line, without what a terminal would obey; empty once it was erased."""
     text = body.decode(errors="replace")
-    shown = "".join(one if one.isprintable() else " " for one in text)
+    shown = plain(text)
     cut = characters_max is not None and len(shown) > characters_max
     return shown[:characters_max] + ("…" if cut else "")
 
@@ -70,7 +80,7 @@ def status_name(status: pb.Status.ValueType) -> str:
 def message_text(message: pb.MessageStatus) -> str:
     """A message in a few lines."""
     return "\n".join(
-        [f"{message.message_id}  {status_name(message.status)}", *_message_lines(message)]
+        [f"{plain(message.message_id)}  {status_name(message.status)}", *_message_lines(message)]
     )
 
 
@@ -82,7 +92,7 @@ def change_text(change: pb.StatusChange) -> str:
     if not change.previous_status:
         step = after
     recipient = f"  {change.recipient.participant}" if change.HasField("recipient") else ""
-    return (
+    return plain(
         f"{time_text(message.update_time)}  {message.instance}  {message.message_id}  "
         f"{step}{recipient}"
     )
@@ -121,4 +131,4 @@ def _message_lines(message: pb.MessageStatus) -> Iterator[str]:
 
 def labelled(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Rows that have a text, one below the other."""
-    return (f"  {label:<{_LABEL_WIDTH}}{text}" for label, text in rows if text)
+    return (f"  {label:<{_LABEL_WIDTH}}{plain(text)}" for label, text in rows if text)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from service.cli.output import excerpt, labelled, message_text, status_name, table, time_text
+from service.cli.output import excerpt, labelled, message_text, plain, status_name, table, time_text
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 
 
@@ -15,7 +15,7 @@ def told(
     yield f"heard {len(reports)} times:"
     highest = pb.STATUS_UNSPECIFIED
     for number, report in enumerate(reports, start=1):
-        yield f"{number:>4}. {time_text(report.receive_time)}  {_said(report)}"
+        yield f"{number:>4}. {time_text(report.receive_time)}  {plain(_said(report))}"
         yield f"      {_meant(report, highest)}"
         if with_bodies:
             yield f"      {excerpt(report.raw, characters_max=None)}"

@@ -17,7 +17,7 @@ class DataDirLock:
     """Held from construction until `release`.
 
     Creates the folder if it is missing, for its owner only. Raises DataDirInUse if another
-    process holds it, StoreUnusable if the folder cannot be written.
+    process holds it, ConfigInvalid if the folder cannot be written.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -25,9 +25,10 @@ class DataDirLock:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise errors.StoreUnusable(
-                f"the data folder {data_dir} cannot be written ({error.strerror}): give "
-                "PLUGSTATUS_DATA_DIR a folder that this user may write"
+            raise errors.ConfigInvalid(
+                "PLUGSTATUS_DATA_DIR",
+                f"the folder {data_dir} cannot be written ({error.strerror}): name one that this "
+                "user may write",
             ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

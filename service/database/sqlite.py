@@ -9,6 +9,7 @@ one writing connection, and readers open it read-only, which keeps them from che
 """
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -62,6 +63,17 @@ def connect_writer(path: Path) -> sqlite3.Connection:
             f"{path} cannot use write-ahead logging: its file system must be a local one"
         )
     return connection
+
+
+def close_writer(connection: sqlite3.Connection) -> None:
+    """Bring all that was committed into the file itself, then close. Never raises.
+
+    A read-only connection that closes later cannot do it, and a copy of the file alone would lack
+    what is still in the log beside it. Idempotent.
+    """
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.close()
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select
 
 from service import errors
 from service.database import statements
-from service.database.sqlite import connect_reader, connect_writer
+from service.database.sqlite import close_writer, connect_reader, connect_writer
 from service.domain.events import BEFORE_FIRST, ORIGIN, Event, EventKind, Mark, NewEvent, Position
 from service.eventlog.tables import events, log
 
@@ -102,7 +102,7 @@ class SqliteLogWriter:
         }
 
     def close(self) -> None:
-        self._connection.close()
+        close_writer(self._connection)
 
     def _insert(self, contents: bytes, rows: str) -> int:
         connection = self._connection

@@ -102,6 +102,14 @@ class Connection(HttpToolsProtocol):
         self._metrics.http_connections.dec()
         self._on_lost()
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """A peer that has said all there is keeps its line open for the answer (RFC 9112, 9.6)."""
+        last: Cycle | None = self.cycle  # type: ignore[assignment]
+        if last is None or last.more_body or last.response_complete:
+            return None
+        last.keep_alive = False
+        return True
+
     def pause_writing(self) -> None:
         self._stalled_since_s = self._clock.monotonic_s()
         super().pause_writing()

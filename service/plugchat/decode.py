@@ -196,8 +196,10 @@ def _text(value: Value, bytes_max: int = SHORT_TEXT_BYTES_MAX) -> str:
 
 
 def _spelt(value: Value) -> str:
-    """The same, whole and as sent."""
-    return str(value) if isinstance(value, str) and not isinstance(value, Object) else ""
+    """The same, whole and as sent but for NUL, which would hide a suffix."""
+    if not isinstance(value, str) or isinstance(value, Object):
+        return ""
+    return value.replace("\0", "")
 
 
 def bounded(text: str, bytes_max: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service import errors
-from service.database.sqlite import connect_reader, connect_writer
+from service.database.sqlite import close_writer, connect_reader, connect_writer
 from service.domain.events import Mark, Place, Point, Position, QuarantineReason, end_of
 from service.domain.instance import Instance
 from service.domain.message import Message, Recipient
@@ -115,6 +115,9 @@ class SqliteViewsWriter(_Connection):
     def instance(self, name: str) -> Instance | None:
         row = self._one(self._sql().instance, (name,))
         return rows.instance_of(row) if row else None
+
+    def close(self) -> None:
+        close_writer(self._connection)
 
     def apply(self, batch: ViewsBatch) -> None:
         connection = self._connection

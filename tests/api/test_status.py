@@ -1,5 +1,7 @@
 """GetMessageStatus and BatchGetMessageStatuses over a real socket."""
 
+from typing import Any
+
 import grpc
 import grpc.aio
 import httpx
@@ -180,6 +182,21 @@ async def test_unreadable_min_cursor(api: Api, cursor: str, reason: str) -> None
 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error_info(caught.value).reason == reason
+
+
+async def test_bytes_that_are_no_message(api: Api) -> None:
+    """A request that cannot be parsed is INVALID_ARGUMENT, and shows nothing of ours."""
+    call: Any = api.channel.unary_unary(
+        "/plugchat.status.v1.MessageStatusService/GetMessageStatus",
+        request_serializer=None,
+        response_deserializer=None,
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(b"\x0a\xff\xff")
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error_info(caught.value).reason == "FIELD_INVALID"
+    assert "class" not in str(caught.value.details())
 
 
 _LATER_UNARY = [

@@ -62,6 +62,36 @@ async def test_nothing_acknowledged_is_lost_by_sigkill(server: ServerProcess) ->
     assert set(acknowledged) <= set(watched)
 
 
+def test_half_closed_peer_is_answered(server: ServerProcess) -> None:
+    """A client that sends its whole request and then closes its side still gets the answer."""
+    host, port = server.http.removeprefix("http://").split(":")
+    body = json.dumps(SEED_BODY).encode()
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            b"POST /instancia/acme/status HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(STOP_S)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"outcome":"recorded"' in answer
+
+
+def test_stopped_log_is_one_whole_file(server: ServerProcess, tmp_path: Path) -> None:
+    """After a clean stop a copy of events.db alone holds every event."""
+    for _ in range(5):
+        httpx.post(f"{server.http}/instancia/acme/status", json=SEED_BODY, trust_env=False)
+    assert server.stop() == 0
+    copy = tmp_path / "copy.db"
+    copy.write_bytes((server.data_dir / "events.db").read_bytes())
+    with closing(sqlite3.connect(copy)) as log:
+        (count,) = log.execute("SELECT count(*) FROM events").fetchone()
+
+    assert count == 5
+
+
 async def test_cursors_survive_a_restart(server: ServerProcess) -> None:
     """A cursor from before a restart resumes exactly behind itself."""
     async with httpx.AsyncClient(base_url=server.http, trust_env=False) as http:

@@ -131,7 +131,7 @@ def test_a_place_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
     """A path that cannot be a folder is refused with its name and the variable to change."""
     (tmp_path / "file").touch()
 
-    with pytest.raises(errors.StoreUnusable) as raised:
+    with pytest.raises(errors.ConfigInvalid) as raised:
         DataDirLock(tmp_path / "file")
 
     assert str(tmp_path / "file") in str(raised.value)

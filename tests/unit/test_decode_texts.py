@@ -26,6 +26,7 @@ from tests.callbacks import delivery_callback, only, reading, status_callback
         ({"participant": "1@s.whatsapp.net"}, "1@s.whatsapp.net"),
         ({"participant": "9" * 62 + "@lid"}, "9" * 62),
         ({"participant": "9" * 80 + "@lid"}, "9" * 64),
+        ({"participant": "77@lid\0"}, "77"),
     ],
     ids=repr,
 )
@@ -47,6 +48,7 @@ def test_the_participant_is_the_first_that_is_named(
         ({"phone": "120363019502650977-group"}, True),
         ({"phone": "120363019502650977-group", "isGroup": False}, True),
         ({"phone": "5" * 64 + "-group"}, True),
+        ({"phone": "1203-group\0"}, True),
         ({"phone": "-group-5544999999999"}, False),
         ({"phone": "120363019502650977-broadcast"}, False),
         ({"phone": "status@broadcast"}, False),

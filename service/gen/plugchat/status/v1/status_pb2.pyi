@@ -1516,7 +1516,9 @@ Global___FellBehind: _TypeAlias = FellBehind  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
-    """Nothing but a cursor, which names the end of a callback."""
+    """Nothing but a cursor, which names the end of a callback; only inside a callback that takes
+    longer to send than half the interval, the last report sent of it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
