@@ -91,6 +91,33 @@ async def test_every_cursor_resumes_exactly_behind_itself(
     assert resumed == {cursor: cursors[cursors.index(cursor) + 1 :] for cursor in resumed}
 
 
+async def test_every_frame_resumes_behind_its_last_change(
+    http: httpx.AsyncClient, api: Api
+) -> None:
+    """A frame's cursor is its last change's, live and caught up, and goes on exactly there."""
+    start = await post(http, callback(fresh_id()))
+    live = api.watch(pb.WatchStatusesRequest(cursor=start))
+    await live.until("caught_up")
+    for _ in range(3):
+        await post(http, callback("", ids=[fresh_id() for _ in range(700)]))
+    heard = [change.cursor for change in await live.changes(2_100)]
+    live.cancel()
+    behind = api.watch(pb.WatchStatusesRequest(cursor=start))
+    await behind.until("caught_up")
+    behind.cancel()
+    resumed = []
+    for stream in (live, behind):
+        frames = [one for one in stream.responses if one.WhichOneof("frame") == "changes"]
+        wrong = [one for one in frames if one.cursor != one.changes.changes[-1].cursor]
+        middle = frames[len(frames) // 2].cursor
+        rest = await _changes_from(api, pb.WatchStatusesRequest(cursor=middle))
+        resumed.append((len(frames) > 1, wrong, [change.cursor for change in rest], middle))
+
+    assert [(True, [], heard[heard.index(middle) + 1 :]) for _, _, _, middle in resumed] == [
+        (several, wrong, rest) for several, wrong, rest, _ in resumed
+    ]
+
+
 async def test_unchanged_reports_only_when_asked(http: httpx.AsyncClient, api: Api) -> None:
     """A repeated callback is no change; include_unchanged shows it, with the same state."""
     message_id = fresh_id()
