@@ -99,6 +99,35 @@ async def test_switched_views_end_every_stream(own: ServerProcess) -> None:
     assert changes[0].message.message_id == late
 
 
+async def test_closing_stands_where_the_old_views_were(own: ServerProcess) -> None:
+    """Views that are further on than what was sent do not move a watcher's cursor past it."""
+    api = Api(own.grpc)
+    idle = api.watch(pb.WatchStatusesRequest(from_now=True))
+    await idle.until("caught_up")
+    async with httpx.AsyncClient(base_url=own.http, trust_env=False, timeout=60) as http:
+        sent = await post(http, callback(fresh_id()))
+        await idle.changes(1)
+        with closing(sqlite3.connect(own.data_dir / "views.db", isolation_level=None)) as views:
+            views.execute("BEGIN IMMEDIATE")
+            # Recorded, and never folded into the views that are live.
+            unsent = await post(http, callback(fresh_id()))
+            views.execute(
+                "UPDATE generations SET (generation, position, receive_time_us) = "
+                "(SELECT generation + 1, position + 1, receive_time_us FROM generations "
+                "WHERE slot = 'a') WHERE slot = 'b'"
+            )
+            views.execute("UPDATE views SET live_slot = 'b'")
+            views.execute("COMMIT")
+        closing_frame = await idle.until("closing")
+    again = api.watch(pb.WatchStatusesRequest(cursor=closing_frame.cursor))
+    resumed_at = (await again.next()).cursor
+    again.cancel()
+    await api.channel.close()
+
+    assert unsent not in (closing_frame.cursor, resumed_at)
+    assert closing_frame.cursor in (sent, idle.responses[-2].cursor)
+
+
 def _switch_views(path: Path) -> None:
     """Make the other slot, as far as this one is, the live one: what a rebuild ends with."""
     with closing(sqlite3.connect(path, isolation_level=None)) as views:
