@@ -8,7 +8,7 @@ outside and logged inside.
     server     listens, registers, drains           status    Get and BatchGet; lookup, by id
     calls      the policy around every handler      listings  every List; service_status, the rest
     errors     the table of errors                  watch     one watcher, from Opened to Closing
-    fields     request fields and their bounds      hub       what all watchers share; packing
+    fields     request fields and their bounds      hub       what all watchers share; live, packing
     starts     cursors and times against the log    admin     AdminService's webhook
                                                     webhooks  UpdateWebhook as a process; turns,
                                                               outcomes

@@ -18,13 +18,12 @@ Wake-ups are hints. The store is asked again at least every `poll_s`, and what i
 import asyncio
 import enum
 import heapq
-from collections import deque
-from collections.abc import Sequence
 from itertools import count
 
 import structlog
 
 from service import errors
+from service.api.live import Audience, LiveQueue
 from service.api.packing import Frame, packed
 from service.config import Limits
 from service.database.readers import ReaderPool
@@ -44,51 +43,6 @@ class Ending(enum.Enum):
     VIEWS_REBUILT = enum.auto()
 
 
-class LiveQueue:
-    """A live watcher's frames, in order. Bounded: `overflowed` once it had to leave the hub."""
-
-    def __init__(self, wanted: FeedFilter, frames_max: int, bytes_max: int) -> None:
-        self.wanted = wanted
-        self.overflowed = False
-        self.bytes = 0
-        self._frames_max = frames_max
-        self._bytes_max = bytes_max
-        self._frames: deque[Frame] = deque()
-        self._filled = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def take(self) -> Frame:
-        frame = self._frames.popleft()
-        self.bytes -= len(frame.encoded)
-        if not self._frames and not self.overflowed:
-            self._filled.clear()
-        return frame
-
-    def offer(self, ready: Sequence[Frame]) -> bool:
-        """False, and `overflowed`, if they do not all fit: then none was taken."""
-        size = sum(len(frame.encoded) for frame in ready)
-        # An empty queue takes anything: one stretch is bounded by the page it was read in.
-        if self._frames and (
-            self.bytes + size > self._bytes_max or len(self._frames) + len(ready) > self._frames_max
-        ):
-            self.overflowed = True
-        else:
-            self._frames.extend(ready)
-            self.bytes += size
-        self._filled.set()
-        return not self.overflowed
-
-    def interrupt(self) -> None:
-        """Wake the watcher although nothing came."""
-        self._filled.set()
-
-    async def filled(self) -> None:
-        """Wait until there is a frame, or the watcher was interrupted or left behind."""
-        await self._filled.wait()
-
-
 class Hub:
     """One a process. All of it belongs to the loop it runs on."""
 
@@ -104,7 +58,7 @@ class Hub:
         self._limits = limits
         self._metrics = metrics
         self._hinted = asyncio.Event()
-        self._live: set[LiveQueue] = set()
+        self._live = Audience()
         self._waiters: list[tuple[Position, int, asyncio.Future[None]]] = []
         self._waiter_numbers = count()
         self._cancelled = 0
@@ -239,7 +193,7 @@ class Hub:
     def _hand_out(self, page: FeedPage) -> None:
         # Watchers that want the same share its frames: one encoding, however many they are.
         shared: dict[FeedFilter, list[Frame]] = {}
-        for queue in list(self._live):
+        for queue in self._live.of(page.rows):
             ready = shared.get(queue.wanted)
             if ready is None:
                 ready = packed(page, queue.wanted, self._cursors, self._limits)

@@ -24,7 +24,8 @@ import msgspec
 from service import errors
 from service.api.calls import Call
 from service.api.fields import Fields
-from service.api.hub import Ending, Hub, LiveQueue
+from service.api.hub import Ending, Hub
+from service.api.live import LiveQueue
 from service.api.packing import packed
 from service.api.starts import Starts
 from service.clock import Clock

@@ -1,0 +1,114 @@
+"""The live watchers: the queue of each, and how those concerned by a change are found."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from service.api.packing import Frame
+from service.views.store import FeedFilter, FeedRow
+
+_Key = tuple[str, str]
+_ANYTHING: _Key = ("", "")
+
+
+class LiveQueue:
+    """A live watcher's frames, in order. Bounded: `overflowed` once it had to leave the hub."""
+
+    def __init__(self, wanted: FeedFilter, frames_max: int, bytes_max: int) -> None:
+        self.wanted = wanted
+        self.overflowed = False
+        self.bytes = 0
+        self._frames_max = frames_max
+        self._bytes_max = bytes_max
+        self._frames: deque[Frame] = deque()
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def take(self) -> Frame:
+        frame = self._frames.popleft()
+        self.bytes -= len(frame.encoded)
+        if not self._frames and not self.overflowed:
+            self._filled.clear()
+        return frame
+
+    def offer(self, ready: Sequence[Frame]) -> bool:
+        """False, and `overflowed`, if they do not all fit: then none was taken."""
+        size = sum(len(frame.encoded) for frame in ready)
+        # An empty queue takes anything: one stretch is bounded by the page it was read in.
+        if self._frames and (
+            self.bytes + size > self._bytes_max or len(self._frames) + len(ready) > self._frames_max
+        ):
+            self.overflowed = True
+        else:
+            self._frames.extend(ready)
+            self.bytes += size
+        self._filled.set()
+        return not self.overflowed
+
+    def interrupt(self) -> None:
+        """Wake the watcher although nothing came."""
+        self._filled.set()
+
+    async def filled(self) -> None:
+        """Wait until there is a frame, or the watcher was interrupted or left behind."""
+        await self._filled.wait()
+
+
+class Audience:
+    """Every live watcher, found by what it wants: a look-up or two a row, not a test a filter.
+
+    A watcher stands under the values of the one field of its filter that narrows it most. That
+    finds all who may want a row; what of it they really want, their filter says.
+    """
+
+    def __init__(self) -> None:
+        self._everybody: set[LiveQueue] = set()
+        self._by_key: dict[_Key, set[LiveQueue]] = {}
+
+    def __len__(self) -> int:
+        return len(self._everybody)
+
+    def __iter__(self) -> Iterator[LiveQueue]:
+        return iter(self._everybody)
+
+    def add(self, queue: LiveQueue) -> None:
+        self._everybody.add(queue)
+        for key in _keys(queue.wanted):
+            self._by_key.setdefault(key, set()).add(queue)
+
+    def discard(self, queue: LiveQueue) -> None:
+        """Idempotent."""
+        if queue not in self._everybody:
+            return
+        self._everybody.discard(queue)
+        for key in _keys(queue.wanted):
+            self._by_key[key].discard(queue)
+            if not self._by_key[key]:
+                del self._by_key[key]
+
+    def clear(self) -> None:
+        self._everybody.clear()
+        self._by_key.clear()
+
+    def of(self, rows: Sequence[FeedRow]) -> set[LiveQueue]:
+        """All who may want one of these rows, and perhaps others."""
+        found = set(self._by_key.get(_ANYTHING, ()))
+        if len(found) == len(self._everybody):
+            return found
+        for row in rows:
+            for key in (("message", row.message_id), ("phone", row.phone), ("of", row.instance)):
+                found |= self._by_key.get(key, set())
+        return found
+
+
+def _keys(wanted: FeedFilter) -> list[_Key]:
+    for field, values in (
+        ("message", wanted.message_ids),
+        ("phone", wanted.phones),
+        ("of", wanted.instances),
+    ):
+        if values:
+            return [(field, value) for value in values]
+    return [_ANYTHING]
