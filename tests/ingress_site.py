@@ -62,7 +62,7 @@ class Site:
         """Wait until the server holds so many; raises TimeoutError if it never does."""
         async with asyncio.timeout(PATIENCE_S):
             while self.metric("plugstatus_http_connections") != count:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample's value; 0 if it was never touched."""
