@@ -1,7 +1,9 @@
 """The composition root: builds every part, starts them in order, drains them in reverse.
 
-    lock ─ schemas ─ log ─ projector ─ hub ─ API ─ HTTP           start
-    HTTP and watchers ─ API ─ projector and hub ─ log ─ lock      drain
+    lock ─ schemas ─ readers ─ projector ─ appender ─ hub ─ API ─ HTTP
+
+A drain first tells the watchers, and ends the webhook updates beside the HTTP side, because both
+still append; then it goes the same way back.
 
 Nothing else in the service knows how the parts are put together, and no part builds another.
 """

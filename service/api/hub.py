@@ -1,6 +1,6 @@
 """What all watchers share: one tailer of the feed a process, and the live watchers it feeds.
 
-The hub reads each new stretch of the feed once and hands it to every live watcher; whoever is
+The hub reads each new stretch of the feed once and hands it to the live watchers; whoever is
 not live reads the store at its own pace (`watch`). Why the switch loses and repeats nothing:
 
 1. `place` is how far the hub has come: every row up to it was handed to all who were live then,

@@ -219,6 +219,31 @@ async def test_health_turns_in_a_drain(server: ServerProcess) -> None:
     assert code == 0
 
 
+async def test_changed_tokens_are_taken_and_never_logged(tmp_path: Path) -> None:
+    """A changed token file counts, SIGHUP ends nothing, and no token ever reaches the log."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("first0secret\n")
+    settings = {"WEBHOOK_TOKEN_FILE": str(tokens), "LOG_LEVEL": "debug"}
+    with ServerProcess(tmp_path / "data", settings) as server:
+        async with httpx.AsyncClient(base_url=server.http, trust_env=False) as http:
+
+            async def posted(token: str) -> int:
+                path = f"/instancia/acme/status?token={token}"
+                return (await http.post(path, json=SEED_BODY)).status_code
+
+            before = [await posted("first0secret"), await posted("wrong0secret")]
+            tokens.write_text("second0secret\n")
+            server.signal(signal.SIGHUP)
+            async with asyncio.timeout(STOP_S):
+                while await posted("second0secret") == httpx.codes.UNAUTHORIZED:
+                    pass
+            after = [await posted("second0secret"), await posted("first0secret")]
+        assert server.stop() == 0
+
+    assert (before, after) == ([200, 401], [200, 401])
+    assert [line for line in server.log if "0secret" in line] == []
+
+
 def test_second_process_on_the_data_folder_is_refused(server: ServerProcess) -> None:
     """One sentence says who holds the folder and what to do, and the exit code is 1."""
     second = plugstatus("serve", DATA_DIR=str(server.data_dir), HTTP_BIND="127.0.0.1:0")
