@@ -75,7 +75,7 @@ class SqliteLog(LogUnderTest):
         "ON CONFLICT DO UPDATE SET position = 9",
         "UPDATE OR REPLACE events SET position = 4 WHERE position = 3",
         "UPDATE events SET rowid = 9 WHERE position = 5",
-        "INSERT OR REPLACE INTO log VALUES ('0', 9)",
+        "INSERT OR REPLACE INTO log (identity, kept_from) VALUES ('0', 9)",
     )
 
     def __init__(self, folder: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 from service.database.schema import Store, upgrade_sqlite
 from service.domain.events import Mark, Place, Position
 from service.domain.status import Status
-from service.views.sqlite import SqliteViewsReader, SqliteViewsWriter
+from service.views.sqlite_reader import SqliteViewsReader
+from service.views.sqlite_writer import SqliteViewsWriter
 from service.views.store import (
     Checkpoint,
     FeedEntry,

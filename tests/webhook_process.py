@@ -25,7 +25,8 @@ from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
 from service.projector.runner import Projector
 from service.telemetry import Metrics
-from service.views.sqlite import SqliteViewsReader, SqliteViewsWriter
+from service.views.sqlite_reader import SqliteViewsReader
+from service.views.sqlite_writer import SqliteViewsWriter
 from service.views.store import ViewsReader
 from service.wire.cursor import CursorCodec
 from tests.provider import Provider

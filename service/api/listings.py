@@ -14,10 +14,11 @@ from service.api.fields import Fields
 from service.config import Limits
 from service.database.readers import ReaderPool
 from service.domain.events import BEFORE_FIRST, END_OF_CALLBACK, EventKind, Mark, Place, Position
+from service.domain.message import MessageKey
 from service.domain.status import Status
 from service.eventlog.log import LogReader
 from service.gen.plugchat.status.v1 import status_pb2 as pb
-from service.views.store import MessageFilter, MessageKey, QuarantineRow, ViewsReader
+from service.views.store import MessageFilter, QuarantineRow, ViewsReader
 from service.wire import encode
 from service.wire.cursor import CursorCodec
 from service.wire.page_token import PageTokens

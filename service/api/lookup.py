@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from service import errors
-from service.domain.message import Message
-from service.views.store import MessageKey, ViewsReader
+from service.domain.message import Message, MessageKey
+from service.views.store import ViewsReader
 
 _NAMED_INSTANCES_MAX = 10
 """Instances an AMBIGUOUS_MESSAGE_ID names: more would not fit a trailer."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from service import __version__
 from service.api.calls import Call
@@ -13,7 +14,7 @@ from service.database.readers import ReaderPool
 from service.database.schema import StoreState
 from service.domain.events import Mark
 from service.domain.instance import Instance
-from service.eventlog.log import LogReader
+from service.eventlog.log import LogReader, Removals
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.views.store import Checkpoint, ViewsReader
 from service.wire import encode
@@ -47,7 +48,9 @@ class ServiceStatus:
         checkpoint, instances = await self._views.run(
             lambda views: (views.checkpoint(), views.instances("", _LISTED_MAX))
         )
-        identity, head, lag_us = await self._log.run(lambda log: self._lag(log, checkpoint))
+        identity, head, lag_us, removals = await self._log.run(
+            lambda log: (*self._lag(log, checkpoint), log.removals())
+        )
         watchers = self._watchers.states()
         return pb.GetServiceStatusResponse(
             version=__version__,
@@ -71,6 +74,7 @@ class ServiceStatus:
                 )
                 for store in self._stores
             ],
+            removals=_removals(removals),
         )
 
     def _lag(self, log: LogReader, checkpoint: Checkpoint) -> tuple[str, Mark, int]:
@@ -95,6 +99,19 @@ class ServiceStatus:
             ),
             queued_bytes=state.queued_bytes,
         )
+
+
+def _removals(removals: Removals) -> pb.RemovalStatus:
+    return pb.RemovalStatus(
+        erased_event_count=removals.erased_event_count,
+        expired_event_count=removals.expired_event_count,
+        last_erasure_time=_time(removals.last_erasure_time_us),
+        oldest_event_time=_time(removals.oldest_event_time_us),
+    )
+
+
+def _time(time_us: int) -> Timestamp | None:
+    return encode.timestamp(time_us) if time_us else None
 
 
 def _instance(instance: Instance) -> pb.InstanceStatus:

@@ -2,7 +2,7 @@
 
 from service import errors
 from service.database.readers import ReaderPool
-from service.domain.events import ORIGIN, Mark, Point, Position, end_of
+from service.domain.events import ORIGIN, Mark, Place, Point, Position, end_of
 from service.eventlog.log import LogReader
 from service.wire.cursor import Cursor, CursorCodec
 
@@ -44,7 +44,7 @@ def _checked(cursor: Cursor, log: LogReader) -> Point:
     # The mark first: retention can only remove it between the two, and then it is told as such.
     mark = log.mark(position)
     kept_from = log.kept_from()
-    if position < kept_from - 1:
+    if cursor.place < Place(Position(kept_from - 1)):
         raise errors.CursorExpired(
             "retention has removed events behind the cursor: start from a snapshot"
         )
@@ -63,9 +63,10 @@ def _before(time_us: int, log: LogReader) -> Point | None:
     position = log.received_from(time_us)
     if position is None:
         return None
-    kept_from = log.kept_from()
-    if position == kept_from > 1:
+    if log.removals().last_expired_time_us >= time_us:
         raise errors.CursorExpired(
             "retention has removed events from before that time: take a later one, or a snapshot"
         )
-    return end_of(log.mark(Position(position - 1)) or ORIGIN)
+    before = Position(position - 1)
+    last_removed = log.last_removed()
+    return end_of(last_removed if before == last_removed.position else log.mark(before) or ORIGIN)

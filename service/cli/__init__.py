@@ -14,6 +14,7 @@ from service.cli.listing import history, list_messages, quarantine, recipients, 
 from service.cli.reading import get, watch
 from service.cli.serving import check, migrate, serve
 from service.cli.simulating import simulate
+from service.cli.upkeep import forget, rebuild
 from service.cli.webhooks import update_webhook, webhook
 
 
@@ -25,6 +26,7 @@ def cli() -> None:
     `serve` receives PlugChat's callbacks over HTTP, keeps every one of them for good, and answers
     over gRPC what became of each message. The other commands ask a running server, but for
     `migrate` and `check`, which work on the stores, and `simulate`, which posts made-up callbacks.
+    `rebuild` and `forget` work on the stores while no server runs.
 
     Every option can also be given as the environment variable that its help names.
 
@@ -45,6 +47,8 @@ for command in (
     update_webhook,
     webhook,
     quarantine,
+    rebuild,
+    forget,
     status,
     simulate,
 ):

@@ -4,9 +4,9 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 
-from service.app import StorePaths
 from service.clock import SystemClock
 from service.config import PREFIX, Config
+from service.core import StorePaths
 from service.database import schema
 from service.database.lock import holder_of
 from service.database.schema import Store
@@ -15,7 +15,7 @@ from service.eventlog.sqlite import SqliteLogReader
 from service.ingress.tokens import WebhookTokens
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
-from service.views.sqlite import SqliteViewsReader
+from service.views.sqlite_reader import SqliteViewsReader
 
 Check = Callable[[], str]
 """Says what was found. Raises OperatorError or RetryLater with what to do."""

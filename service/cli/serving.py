@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from service import app, config, errors
+from service import app, config, core, errors
 from service.cli.checking import checks
 from service.cli.options import given_settings, run_async, setting_options
 from service.telemetry import configure_logging
@@ -54,7 +54,7 @@ def migrate(**options: str | None) -> None:
     Only while no `serve` uses them. Running it again changes nothing.
     """
     settings = config.load(given_settings(options), insecure=True)
-    for label, path, revision in app.migrate(settings):
+    for label, path, revision in core.migrate(settings):
         click.echo(f"{label:<10} {revision}  {path}")
 
 

@@ -70,14 +70,19 @@ class StatusClient:
         self, request: pb.WatchStatusesRequest
     ) -> AsyncIterator[pb.WatchStatusesResponse]:
         """The frames of one stream, until the server ends it."""
-        stream = self._status.WatchStatuses(request, metadata=self._metadata)
-        try:
-            async for response in stream:
-                yield response
-        except grpc.aio.AioRpcError as error:
-            raise failed(error) from error
-        finally:
-            stream.cancel()
+        async for response in self._streamed(self._status.WatchStatuses, request):
+            yield response
+
+    async def rebuild_views(self, *, check: bool = False) -> AsyncIterator[pb.RebuildViewsResponse]:
+        """Build the views anew, or only compare; how far it is. Leaving ends the rebuild."""
+        request = pb.RebuildViewsRequest(check=check)
+        async for response in self._streamed(self._admin.RebuildViews, request):
+            yield response
+
+    async def forget(self, request: pb.ForgetRequest) -> AsyncIterator[pb.ForgetResponse]:
+        """Erase a message or a phone; how far it is. The last one says what went."""
+        async for response in self._streamed(self._admin.Forget, request):
+            yield response
 
     async def update_webhook(self, request: pb.UpdateWebhookRequest) -> pb.Webhook:
         """Change the address PlugChat posts the instance's callbacks to."""
@@ -129,6 +134,16 @@ class StatusClient:
             )
         )
         return response
+
+    async def _streamed(self, rpc: Any, request: Any) -> AsyncIterator[Any]:
+        stream = rpc(request, metadata=self._metadata)
+        try:
+            async for response in stream:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise failed(error) from error
+        finally:
+            stream.cancel()
 
     async def _listed(self, rpc: Any, request: Any, field: str) -> AsyncIterator[Any]:
         """Every entry of every page. The caller's request is left as it is."""

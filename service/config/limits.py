@@ -50,6 +50,24 @@ class Limits:
     fold_bytes_max: int = 8 * 1024 * 1024
     fold_reports_max: int = 5_000
     """Reports a transaction of the views; a single callback may make more."""
+    rebuild_events_max: int = 500
+    """Events a rebuild folds before the live views have their turn again."""
+    clear_rows_max: int = 2_000
+    """Rows of views that are no longer needed, deleted in one transaction."""
+    compare_rows_max: int = 2_000
+    """Rows a check of the views compares at once."""
+    retention_events_max: int = 2_000
+    """Events that retention removes in one transaction."""
+    retention_pause_s: float = 60.0
+    """Between two looks for events that are too old."""
+    erase_events_max: int = 1_000
+    """Events that one transaction of an erasure rewrites."""
+    erase_tail_max: int = 2_000
+    """Events that may wait behind an erasure's last look, during which nothing is appended."""
+    scan_events_max: int = 2_000
+    """Events an erasure reads at once."""
+    task_progress_s: float = 0.25
+    """Between two signs of progress of a long task."""
     poll_s: float = 1.0
     """How long a notification may be missed before polling finds the change."""
     retry_s: float = 1.0
@@ -101,3 +119,7 @@ class Limits:
     """A file of tokens, credentials or certificates."""
     recursion_max: int = 6_000
     """Python's recursion limit: the parsers take one level for each of `body_depth_max`."""
+    erase_hold_s: float = 2.0
+    """How long the log may stand still until the views are at its head."""
+    wipe_tries_max: int = 100
+    """Tries to empty the log beside a store's file, where readers may be in the way."""

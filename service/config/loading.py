@@ -46,6 +46,9 @@ def load(values: Mapping[str, str], *, insecure: bool = False) -> Config:
         webhook_token=Secret(text["WEBHOOK_TOKEN"]),
         webhook_token_file=_file("WEBHOOK_TOKEN_FILE", text["WEBHOOK_TOKEN_FILE"]),
         ignored_types=frozenset(_split(text["IGNORED_TYPES"])),
+        retention_days=(
+            _number("RETENTION_DAYS", text["RETENTION_DAYS"]) if text["RETENTION_DAYS"] else None
+        ),
         watchers_max=int(_number("WATCHERS_MAX", text["WATCHERS_MAX"], whole=True)),
         watcher_stall_s=_number("WATCHER_STALL_S", text["WATCHER_STALL_S"]),
         plugchat_url=_https_url("PLUGCHAT_URL", text["PLUGCHAT_URL"]),

@@ -98,7 +98,9 @@ SETTINGS: tuple[Setting, ...] = (
         "SPOOL", "on|off", "", "Keep callbacks on disk while PostgreSQL is away", offered=False
     ),
     Setting("SPOOL_BYTES_MAX", "BYTES", "", "Size of that spool", offered=False),
-    Setting("RETENTION_DAYS", "DAYS", "", "Remove older events", offered=False),
+    Setting(
+        "RETENTION_DAYS", "DAYS", "", "Callbacks received longer ago are removed", "keep for ever"
+    ),
     Setting("API_TOKENS_FILE", "FILE", "", "Tokens of the API's callers", offered=False),
     Setting("HTTP_TLS_CERT", "FILE", "", "TLS for HTTP", offered=False),
     Setting("HTTP_TLS_KEY", "FILE", "", "TLS for HTTP", offered=False),

@@ -55,6 +55,8 @@ class Config:
     webhook_token: Secret
     webhook_token_file: Path | None
     ignored_types: frozenset[str]
+    retention_days: float | None
+    """None: keep for ever."""
     watchers_max: int
     watcher_stall_s: float
     plugchat_url: str

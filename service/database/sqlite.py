@@ -6,6 +6,8 @@ nothing, and it would lose acknowledged events on power loss.
 Uncorrupted: SQLite 3.7.0 to 3.51.2 can corrupt a database when two connections write or
 checkpoint at once (https://sqlite.org/wal.html, "The WAL-Reset Bug"). So a file has exactly
 one writing connection, and readers open it read-only, which keeps them from checkpointing.
+
+Forgotten: what is deleted is overwritten, so that erasure leaves nothing behind in free pages.
 """
 
 import sqlite3
@@ -21,6 +23,7 @@ _BUSY_TIMEOUT_MS = 2_000
 """Only an outsider can hold the write lock: wait out a backup tool, then say 503."""
 
 _CACHE_KIB = 64 * 1024
+_READ_BYTES = 1024 * 1024
 
 
 def database_path(variable: str, url_text: str) -> Path:
@@ -54,6 +57,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         connection.execute("PRAGMA recursive_triggers=ON")
+        connection.execute("PRAGMA secure_delete=ON")
     except sqlite3.Error as error:
         connection.close()
         raise errors.StoreUnusable(f"{path} cannot be used: {error}") from error
@@ -74,6 +78,40 @@ def close_writer(connection: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()
+
+
+def wipe(connection: sqlite3.Connection, *, whole: bool) -> None:
+    """Bring all into the file of a writing connection, and empty the log beside it.
+
+    Deleted rows are overwritten as they go (`secure_delete`), but for copies that a page keeps of
+    rows it once held; with `whole` the file is written anew, without any of them.
+    Raises sqlite3.Error, also if readers were in the way: then it can be tried again.
+    """
+    if whole:
+        connection.execute("VACUUM")
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("readers are in the way of a checkpoint")
+
+
+def holds_trace(connection: sqlite3.Connection, text: str) -> bool:
+    """Does the text stand in the connection's file or in the log beside it, in use or not?
+
+    Reads both from end to end. A text that two pages share is not found, here or by anybody.
+    """
+    needle = text.encode()
+    file = Path(connection.execute("PRAGMA database_list").fetchone()[2])
+    return any(_stands_in(path, needle) for path in (file, file.with_name(file.name + "-wal")))
+
+
+def _stands_in(path: Path, needle: bytes) -> bool:
+    kept = b""
+    with suppress(FileNotFoundError), path.open("rb") as opened:
+        while block := opened.read(_READ_BYTES):
+            if needle in kept + block:
+                return True
+            kept = block[-len(needle) :]
+    return False
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

@@ -37,8 +37,10 @@ class EventKind(IntEnum):
     """JSON of `domain.webhook.Attempt`: what we are about to ask of PlugChat."""
     WEBHOOK_OUTCOME = 3
     """JSON of `domain.webhook.Outcome`: what came of an attempt."""
+    ERASURE = 4
+    """JSON of `domain.erasure.Erasure`: what was erased, without saying of whom."""
     TOMBSTONE = 9
-    """JSON with the time and the reason of an erasure, in place of the content."""
+    """JSON of `domain.erasure.Tombstone`, in place of a callback's body that was erased."""
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):

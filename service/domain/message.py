@@ -11,10 +11,23 @@ What one report costs does not grow with the number of recipients: a recipient i
 stored by itself, and the message only counts them.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 from service.domain.events import Place
 from service.domain.status import Status
+
+
+class MessageKey(NamedTuple):
+    instance: str
+    message_id: str
+
+
+class RecipientKey(NamedTuple):
+    instance: str
+    message_id: str
+    participant: str
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):

@@ -12,7 +12,9 @@ transaction under way and for its own, as long as no more wait than one transact
    fails every waiter of its batch, and none of the batch's events is visible.
 3. The next batch leaves before the last one's waiters are settled, so the disk never waits for
    the loop to write answers.
-4. Each waiter has a future of its own: cancelling one (a client that left) leaves the others,
+4. What else needs the writer, a removal, has its turn between two batches; while someone holds
+   the log, batches wait too, and the log stands still but for what the holder does.
+5. Each waiter has a future of its own: cancelling one (a client that left) leaves the others,
    and its event is recorded all the same.
 """
 
@@ -21,15 +23,19 @@ import enum
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import structlog
 
 from service import errors
 from service.domain.events import NewEvent, Position
-from service.eventlog.log import LogWriter
+from service.eventlog.log import BaselineChange, LogWriter
 
 _log = structlog.get_logger(__name__)
+
+ResultT = TypeVar("ResultT")
 
 
 class _Batch:
@@ -39,6 +45,16 @@ class _Batch:
         self.events: list[NewEvent] = []
         self.waiters: list[asyncio.Future[Position]] = []
         self.contents_bytes = 0
+
+
+class _Removal:
+    """Something else that is done with the writer."""
+
+    __slots__ = ("remove", "waiter")
+
+    def __init__(self, remove: Callable[[LogWriter], Any], waiter: "asyncio.Future[Any]") -> None:
+        self.remove = remove
+        self.waiter = waiter
 
 
 class _State(enum.Enum):
@@ -72,11 +88,13 @@ class GroupCommit:
         self._failing_s = failing_s
         self._failing_until_s = 0.0
         self._collected: deque[_Batch] = deque()
+        self._removals: deque[_Removal] = deque()
+        self._held = False
         self._waiting_events = 0
         self._waiting_bytes = 0
         self._writing = False
         self._state = _State.NEW
-        self._handed_over: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._handed_over: queue.SimpleQueue[_Batch | _Removal | None] = queue.SimpleQueue()
         self.last_position = Position(0)
         """Of the last event appended here; 0 before the first."""
         self._idle = asyncio.Event()
@@ -122,6 +140,52 @@ class GroupCommit:
             self._hand_over()
         return waiter
 
+    async def remove(self, remove: Callable[[LogWriter], ResultT]) -> ResultT:
+        """Do something with the writer between two batches; what it returns.
+
+        Raises what it raises, LogUnavailable after `close`. A caller that leaves does not undo it.
+        """
+        if self._state is not _State.OPEN:
+            raise errors.LogUnavailable("the event log is closed")
+        waiter: asyncio.Future[Any] = self._loop.create_future()
+        self._removals.append(_Removal(remove, waiter))
+        if not self._writing:
+            self._hand_over()
+        result: ResultT = await waiter
+        return result
+
+    def remove_and_wait(self, remove: Callable[[LogWriter], ResultT]) -> ResultT:
+        """The same, from a thread that is not the loop's."""
+        return asyncio.run_coroutine_threadsafe(self.remove(remove), self._loop).result()
+
+    async def erase(
+        self,
+        tombstones: Sequence[tuple[Position, bytes]],
+        erasure: NewEvent,
+        baseline: BaselineChange,
+    ) -> Position:
+        """`LogWriter.erase`, between two batches."""
+        position = await self.remove(lambda log: log.erase(tombstones, erasure, baseline))
+        self.last_position = max(self.last_position, position)
+        return position
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Inside, the log stands still: what is appended waits, and only `erase` adds to it.
+
+        For one holder at a time, and for moments. Raises LogUnavailable after `close`.
+        """
+        assert not self._held
+        self._held = True
+        try:
+            # Behind the batch under way.
+            await self.remove(lambda _log: None)
+            yield
+        finally:
+            self._held = False
+            if not self._writing:
+                self._hand_over()
+
     async def close(self) -> None:
         """Finish what was appended, then close the writer. Idempotent."""
         if self._state is _State.OPEN:
@@ -144,11 +208,16 @@ class GroupCommit:
         return batch
 
     def _hand_over(self) -> None:
-        self._writing = bool(self._collected)
-        if self._writing:
+        work: _Batch | _Removal | None = None
+        if self._removals:
+            work = self._removals.popleft()
+        elif self._collected and not self._held:
+            work = self._collected.popleft()
+        self._writing = work is not None
+        if work is not None:
             self._idle.clear()
-            self._handed_over.put(self._collected.popleft())
-        else:
+            self._handed_over.put(work)
+        elif not self._collected:
             self._idle.set()
 
     def _settle(self, batch: _Batch, first: Position, failure: str) -> None:
@@ -167,24 +236,40 @@ class GroupCommit:
                     waiter.set_result(position)
             position = Position(position + 1)
 
+    def _settle_removal(self, removal: _Removal, result: Any, error: Exception | None) -> None:
+        self._hand_over()
+        if not removal.waiter.done():
+            if error is None:
+                removal.waiter.set_result(result)
+            else:
+                removal.waiter.set_exception(error)
+
     def _write_batches(self, writer: LogWriter) -> None:
         """The writer's thread, until None is handed over."""
         usable: LogWriter | None = writer
-        while (batch := self._handed_over.get()) is not None:
-            first = Position(0)
-            failure = ""
+        while (work := self._handed_over.get()) is not None:
+            result: Any = None
+            failure: Exception | None = None
             try:
                 usable = usable or self._open_writer()
-                first = usable.append(batch.events)
+                if isinstance(work, _Batch):
+                    result = usable.append(work.events)
+                else:
+                    result = work.remove(usable)
             except Exception as error:  # noqa: BLE001
-                # Whatever it was, the waiters get an answer, and the next batch a new connection.
-                failure = f"the event log cannot be written: {error}"
-                _log.exception("append failed", events=len(batch.events))
+                # Whatever it was, the waiters get an answer, and what follows a new connection.
+                failure = error
+                _log.exception("writing the event log failed")
                 if usable is not None:
                     usable.close()
                     usable = None
-            if not failure:
+            else:
                 self._on_commit()
-            self._loop.call_soon_threadsafe(self._settle, batch, first, failure)
+            if isinstance(work, _Removal):
+                self._loop.call_soon_threadsafe(self._settle_removal, work, result, failure)
+            else:
+                told = f"the event log cannot be written: {failure}" if failure else ""
+                first = Position(result or 0)
+                self._loop.call_soon_threadsafe(self._settle, work, first, told)
         if usable is not None:
             usable.close()

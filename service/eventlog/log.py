@@ -4,9 +4,34 @@ Both halves are synchronous and are each used by one thread at a time.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.domain.events import Event, Mark, NewEvent, Position
+from service.domain.message import MessageKey
+from service.eventlog.baseline import Baseline, BaselineKey, BaselineRow
+
+
+class BaselineChange(NamedTuple):
+    """What a removal changes of the baseline, in this order."""
+
+    ended: Sequence[MessageKey] = ()
+    """Messages to leave out from now on, with their recipients."""
+    dropped: Sequence[BaselineKey] = ()
+    put: Sequence[BaselineRow] = ()
+    """Rows that are new, or replace the one with their key."""
+
+
+class Removals(NamedTuple):
+    """What was ever removed from the log."""
+
+    erased_event_count: int
+    expired_event_count: int
+    last_erasure_time_us: int
+    """0: none ever."""
+    oldest_event_time_us: int
+    """Receive time of the first event still there; 0: there is none."""
+    last_expired_time_us: int
+    """Greatest receive time of what retention removed; 0: nothing ever."""
 
 
 class LogWriter(Protocol):
@@ -17,6 +42,35 @@ class LogWriter(Protocol):
 
         Returns the first one's position; the others follow it without a gap, in the order given.
         Raises LogUnavailable, and then nothing of the batch is visible.
+        """
+        ...
+
+    def cut(self, until: Mark, baseline: BaselineChange) -> None:
+        """Remove every event up to that one, in one durable transaction with the baseline.
+
+        `until` stands before the last event. Raises LogUnavailable, and then nothing is removed.
+        """
+        ...
+
+    def erase(
+        self,
+        tombstones: Sequence[tuple[Position, bytes]],
+        erasure: NewEvent,
+        baseline: BaselineChange,
+    ) -> Position:
+        """Replace contents by tombstones, and append the ERASURE event that says so.
+
+        One durable transaction, with the baseline. Returns the appended event's position.
+        Raises LogUnavailable, and then nothing is erased.
+        """
+        ...
+
+    def wipe(self, *, whole: bool) -> None:
+        """Leave no trace of what was erased in the files.
+
+        Brings everything into the store's file and empties what lies beside it; with `whole` the
+        file is also written anew, without the gaps that deleted rows leave. That takes as much
+        free disk again and holds up every append meanwhile. Raises LogUnavailable.
         """
         ...
 
@@ -47,12 +101,26 @@ class LogReader(Protocol):
         """The lowest position that retention keeps; 1 if it never removed anything."""
         ...
 
+    def last_removed(self) -> Mark:
+        """The mark of the last event that retention removed; ORIGIN if it never did."""
+        ...
+
+    def removals(self) -> Removals: ...
+
+    def baseline(self) -> Baseline:
+        """What the removed events had come to. Valid as long as the reader is."""
+        ...
+
     def read(self, after: Position, events_max: int, bytes_max: int) -> list[Event]:
         """Events behind `after` in order of position, without gaps; empty at the head.
 
         Ends at `events_max`, or as soon as the contents reach `bytes_max` bytes together, so
         one event of any size is always read.
         """
+        ...
+
+    def holds_trace(self, text: str) -> bool:
+        """Does the text stand anywhere in the store's files, deleted rows included?"""
         ...
 
     def received_from(self, time_us: int) -> Position | None:

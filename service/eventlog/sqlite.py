@@ -6,12 +6,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select, update
 
-from service import errors
 from service.database import statements
-from service.database.sqlite import close_writer, connect_reader, connect_writer
+from service.database.sqlite import (
+    close_writer,
+    connect_reader,
+    connect_writer,
+    holds_trace,
+    wipe,
+)
 from service.domain.events import BEFORE_FIRST, ORIGIN, Event, EventKind, Mark, NewEvent, Position
+from service.eventlog import sqlite_baseline
+from service.eventlog.log import BaselineChange, Removals
+from service.eventlog.sqlite_baseline import SqliteBaseline
+from service.eventlog.sqlite_errors import translated
 from service.eventlog.tables import events, log
 
 # One statement a batch. The bodies travel joined in one blob and are cut out by place and
@@ -56,7 +65,47 @@ _RECEIVED = statements.for_sqlite(
     .limit(1)
 ).sql
 _IDENTITY = statements.for_sqlite(select(log.c.identity)).sql
-_KEPT_FROM = statements.for_sqlite(select(log.c.kept_from)).sql
+_LAST_REMOVED = statements.for_sqlite(select(log.c.kept_from, log.c.cut_time_us)).sql
+_REMOVALS = statements.for_sqlite(
+    select(
+        log.c.erased_event_count,
+        log.c.expired_event_count,
+        log.c.last_erasure_time_us,
+        select(events.c.receive_time_us)
+        .order_by(events.c.position)
+        .limit(1)
+        .scalar_subquery()
+        .label("oldest"),
+        log.c.cut_time_max_us,
+    )
+).sql
+_KEEP_FROM = statements.for_sqlite(
+    update(log).values(
+        kept_from=bindparam("first_kept"),
+        cut_time_us=bindparam("until_time_us"),
+        cut_time_max_us=select(events.c.receive_time_max_us)
+        .where(events.c.position == bindparam("until"))
+        .scalar_subquery(),
+    )
+).sql
+_EXPIRE = statements.for_sqlite(delete(events).where(events.c.position <= bindparam("until"))).sql
+_COUNT_EXPIRED = statements.for_sqlite(
+    update(log).values(expired_event_count=log.c.expired_event_count + bindparam("more"))
+).sql
+_BURY = statements.for_sqlite(
+    update(events)
+    .values(kind=bindparam("as_kind"), content=bindparam("tombstone"))
+    .where(events.c.position == bindparam("of_position"))
+).sql
+_KIND = statements.for_sqlite(
+    select(events.c.kind).where(events.c.position == bindparam("position"))
+).sql
+_COUNT_ERASED = statements.for_sqlite(
+    update(log).values(
+        erased_event_count=log.c.erased_event_count + bindparam("more"),
+        last_erasure_time_us=bindparam("erase_time_us"),
+    )
+).sql
 
 
 class SqliteLogWriter:
@@ -65,12 +114,58 @@ class SqliteLogWriter:
     def __init__(self, path: Path) -> None:
         """Raises StoreUnusable if the file cannot be opened."""
         self._connection = connect_writer(path)
-        with _translated():
+        with translated():
             head = self._connection.execute(_HEAD).fetchone()
         self._receive_time_max_us: int = head[2] if head else 0
 
     def append(self, events: Sequence[NewEvent]) -> Position:
         assert events
+        with self._transaction():
+            return self._insert(events)
+
+    def cut(self, until: Mark, baseline: BaselineChange) -> None:
+        with self._transaction():
+            connection = self._connection
+            connection.execute(
+                _KEEP_FROM, (until.position + 1, until.receive_time_us, until.position)
+            )
+            removed = connection.execute(_EXPIRE, (until.position,)).rowcount
+            connection.execute(_COUNT_EXPIRED, (removed,))
+            sqlite_baseline.write(connection, baseline)
+
+    def erase(
+        self,
+        tombstones: Sequence[tuple[Position, bytes]],
+        erasure: NewEvent,
+        baseline: BaselineChange,
+    ) -> Position:
+        with self._transaction():
+            connection = self._connection
+            erased = 0
+            for position, tombstone in tombstones:
+                kind = connection.execute(_KIND, (position,)).fetchone()[0]
+                erased += kind != EventKind.TOMBSTONE
+                connection.execute(_BURY, (EventKind.TOMBSTONE, tombstone, position))
+            connection.execute(_COUNT_ERASED, (erased, erasure.receive_time_us))
+            sqlite_baseline.write(connection, baseline)
+            return self._insert([erasure])
+
+    def wipe(self, *, whole: bool) -> None:
+        with translated():
+            wipe(self._connection, whole=whole)
+
+    def pragmas(self) -> dict[str, str | int]:
+        """What this very connection runs with: the journal mode and the synchronous level."""
+        return {
+            name: self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous")
+        }
+
+    def close(self) -> None:
+        close_writer(self._connection)
+
+    def _insert(self, events: Sequence[NewEvent]) -> Position:
+        """Inside a transaction."""
         receive_time_max_us = self._receive_time_max_us
         offset = len(_LEAD) + 1
         rows = []
@@ -89,34 +184,25 @@ class SqliteLogWriter:
             )
             offset += length
         contents = b"".join([_LEAD, *[event.content for event in events]])
-        with _translated():
-            last = self._insert(contents, msgspec.json.encode(rows).decode())
+        encoded = msgspec.json.encode(rows).decode()
+        last = self._connection.execute(_INSERT, (contents, encoded)).lastrowid
+        assert last is not None
         self._receive_time_max_us = receive_time_max_us
         return Position(last - len(rows) + 1)
 
-    def pragmas(self) -> dict[str, str | int]:
-        """What this very connection runs with: the journal mode and the synchronous level."""
-        return {
-            name: self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("journal_mode", "synchronous")
-        }
-
-    def close(self) -> None:
-        close_writer(self._connection)
-
-    def _insert(self, contents: bytes, rows: str) -> int:
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            last = connection.execute(_INSERT, (contents, rows)).lastrowid
-            connection.execute("COMMIT")
-        except BaseException:
-            # SQLite has rolled back by itself after some faults, and then refuses to do it again.
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
-        assert last is not None
-        return last
+        with translated():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite rolls back by itself after some faults, and refuses to do it again.
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
 
 
 class SqliteLogReader:
@@ -125,7 +211,7 @@ class SqliteLogReader:
     def __init__(self, path: Path) -> None:
         """Raises StoreUnusable if the file cannot be opened."""
         self._connection = connect_reader(path)
-        with _translated():
+        with translated():
             self._identity = str(self._connection.execute(_IDENTITY).fetchone()[0])
 
     @property
@@ -133,14 +219,14 @@ class SqliteLogReader:
         return self._identity
 
     def head(self) -> Mark:
-        with _translated():
+        with translated():
             row = self._connection.execute(_HEAD).fetchone()
         return Mark(row[0], row[1]) if row else ORIGIN
 
     def mark(self, position: Position) -> Mark | None:
         if position == BEFORE_FIRST:
             return ORIGIN
-        with _translated():
+        with translated():
             row = self._connection.execute(_MARK, (position,)).fetchone()
         return Mark(*row) if row else None
 
@@ -149,13 +235,25 @@ class SqliteLogReader:
         return found[0] if found and found[0].position == position else None
 
     def kept_from(self) -> Position:
-        with _translated():
-            return Position(self._connection.execute(_KEPT_FROM).fetchone()[0])
+        return Position(self.last_removed().position + 1)
+
+    def last_removed(self) -> Mark:
+        with translated():
+            kept_from, cut_time_us = self._connection.execute(_LAST_REMOVED).fetchone()
+        return Mark(Position(kept_from - 1), cut_time_us)
+
+    def removals(self) -> Removals:
+        with translated():
+            row = self._connection.execute(_REMOVALS).fetchone()
+        return Removals(row[0], row[1], row[2], row[3] or 0, row[4])
+
+    def baseline(self) -> SqliteBaseline:
+        return SqliteBaseline(self._connection)
 
     def read(self, after: Position, events_max: int, bytes_max: int) -> list[Event]:
         found: list[Event] = []
         bytes_left = bytes_max
-        with _translated():
+        with translated():
             rows = self._connection.execute(_READ, (after, events_max))
             for position, instance, receive_time_us, kind, content in rows:
                 found.append(Event(position, instance, receive_time_us, _kind(kind), content))
@@ -166,20 +264,24 @@ class SqliteLogReader:
             rows.close()
         return found
 
+    def holds_trace(self, text: str) -> bool:
+        with translated():
+            return holds_trace(self._connection, text)
+
     def received_from(self, time_us: int) -> Position | None:
         """Bisects over positions: about 25 point reads for ten million events."""
         head = self.head()
         low, high = 1, head.position + 1
         while low < high:
             middle = (low + high) // 2
-            with _translated():
+            with translated():
                 row = self._connection.execute(_RECEIVED, (middle,)).fetchone()
             if row is None or row[1] >= time_us:
                 high = middle
             else:
                 low = row[0] + 1
         # Everything below `low` came before; what stands there, if anything, is the answer.
-        with _translated():
+        with translated():
             row = self._connection.execute(_RECEIVED, (low,)).fetchone()
         return Position(row[0]) if row else None
 
@@ -192,11 +294,3 @@ def _kind(number: int) -> EventKind:
         return EventKind(number)
     except ValueError:
         return EventKind.UNKNOWN
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise errors.LogUnavailable(f"the event log cannot be used: {error}") from error

@@ -9,7 +9,25 @@ log = Table(
     metadata,
     Column("identity", Text, nullable=False),
     Column("kept_from", BigInteger, nullable=False),
-    comment="One row: who this log is, and the lowest position that retention keeps.",
+    Column("erased_event_count", BigInteger, nullable=False, server_default="0"),
+    Column("expired_event_count", BigInteger, nullable=False, server_default="0"),
+    Column("last_erasure_time_us", BigInteger, nullable=False, server_default="0"),
+    # Receive time of the last event that retention removed: cursors may still stand there.
+    Column("cut_time_us", BigInteger, nullable=False, server_default="0"),
+    Column("cut_time_max_us", BigInteger, nullable=False, server_default="0"),
+    comment="One row: who this log is, the lowest position that retention keeps, and counts.",
+)
+
+baseline = Table(
+    "baseline",
+    metadata,
+    Column("kind", Integer, primary_key=True),
+    Column("instance", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("part", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    comment="What the removed events had come to, for all that later events go on with.",
+    sqlite_with_rowid=False,
 )
 
 events = Table(

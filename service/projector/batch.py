@@ -13,23 +13,15 @@ import msgspec
 from service.domain import instance, webhook
 from service.domain.events import Event, EventKind, Mark, QuarantineReason
 from service.domain.instance import Instance
-from service.domain.message import Message, Recipient, Report, fold
+from service.domain.message import Message, MessageKey, Recipient, RecipientKey, Report, fold
+from service.domain.state import State
 from service.domain.webhook import WebhookUpdate
-from service.plugchat.decode import Reading, decode
-from service.views.store import (
-    Checkpoint,
-    FeedEntry,
-    FeedRow,
-    MessageKey,
-    QuarantineRow,
-    RecipientKey,
-    ViewsBatch,
-    ViewsWriter,
-)
+from service.plugchat.decode import Reading
+from service.plugchat.reading import read
+from service.views.store import Checkpoint, FeedEntry, FeedRow, QuarantineRow, ViewsBatch
 from service.wire import encode
 from service.wire.cursor import CursorCodec
 
-_NOTHING = Reading()
 _attempts = msgspec.json.Decoder(webhook.Attempt)
 _outcomes = msgspec.json.Decoder(webhook.Outcome)
 
@@ -37,16 +29,17 @@ _outcomes = msgspec.json.Decoder(webhook.Outcome)
 def fold_events(
     events: Sequence[Event],
     since: Checkpoint,
-    views: ViewsWriter,
+    state: State,
     cursors: CursorCodec,
     reports_max: int,
 ) -> ViewsBatch:
     """Fold at least one event, and no more than make `reports_max` reports together.
 
-    `events` follow `since` without a gap. Raises ViewsUnavailable if the views cannot be read.
+    `events` follow `since` without a gap, and `state` is that up to there: an erasure among them
+    changes nothing of it. Raises RetryLater if it cannot be read.
     """
     readings = _decoded(events, reports_max)
-    batch = _Batch(views, cursors, [report for reading in readings for report in reading.reports])
+    batch = Batch(state, cursors, [report for reading in readings for report in reading.reports])
     for event, reading in zip(events, readings, strict=False):
         batch.add(event, reading)
     last = events[len(readings) - 1]
@@ -74,7 +67,7 @@ def _decoded(events: Sequence[Event], reports_max: int) -> list[Reading]:
     readings: list[Reading] = []
     reports = 0
     for event in events:
-        reading = decode(event) if event.kind is EventKind.CALLBACK else _NOTHING
+        reading = read(event)
         reports += len(reading.reports)
         if readings and reports > reports_max:
             break
@@ -82,19 +75,20 @@ def _decoded(events: Sequence[Event], reports_max: int) -> list[Reading]:
     return readings
 
 
-class _Batch:
+class Batch:
     """The state the batch's events meet, and what they make of it."""
 
-    def __init__(self, views: ViewsWriter, cursors: CursorCodec, reports: Sequence[Report]) -> None:
+    def __init__(self, state: State, cursors: CursorCodec, reports: Sequence[Report]) -> None:
+        """`reports` are those that will be folded: what they name is loaded at once."""
         self._cursors = cursors
-        self._messages: dict[MessageKey, Message] = views.messages(
+        self._messages: dict[MessageKey, Message] = state.messages(
             {MessageKey(report.instance, report.message_id) for report in reports}
         )
-        self._recipients: dict[RecipientKey, Recipient] = views.recipients(
+        self._recipients: dict[RecipientKey, Recipient] = state.recipients(
             {_recipient_key(report) for report in reports if report.participant}
         )
-        self._webhooks = _Webhooks(views)
-        self._views = views
+        self._webhooks = _Webhooks(state)
+        self._state = state
         self._instances: dict[str, Instance] = {}
         self._touched_messages: dict[MessageKey, Message] = {}
         self._touched_recipients: dict[RecipientKey, Recipient] = {}
@@ -103,11 +97,11 @@ class _Batch:
 
     def add(self, event: Event, reading: Reading) -> None:
         match event.kind:
-            case EventKind.CALLBACK:
+            case EventKind.CALLBACK | EventKind.TOMBSTONE:
                 self._webhooks.callback(event)
                 self._hear(event, reading)
                 for report in reading.reports:
-                    self._fold(report)
+                    self.fold(report)
                 if reading.quarantined is not None:
                     self._keep_apart(event, reading.quarantined)
             case EventKind.WEBHOOK_ATTEMPT | EventKind.WEBHOOK_OUTCOME:
@@ -115,7 +109,7 @@ class _Batch:
                     self._webhooks.own(event)
                 except msgspec.DecodeError:
                     self._keep_apart(event, QuarantineReason.UNREADABLE)
-            case EventKind.TOMBSTONE | EventKind.UNKNOWN:
+            case EventKind.ERASURE | EventKind.UNKNOWN:
                 pass
 
     def finished(self, since: Checkpoint, until: Mark) -> ViewsBatch:
@@ -135,12 +129,12 @@ class _Batch:
 
     def _hear(self, event: Event, reading: Reading) -> None:
         name = event.instance
-        known = self._instances.get(name) or self._views.instance(name)
+        known = self._instances.get(name) or self._state.instance(name)
         self._instances[name] = instance.heard(
             known, name, event.receive_time_us, reading.connection
         )
 
-    def _fold(self, report: Report) -> None:
+    def fold(self, report: Report) -> None:
         key = MessageKey(report.instance, report.message_id)
         recipient_key = _recipient_key(report)
         folded = fold(self._messages.get(key), self._recipients.get(recipient_key), report)
@@ -171,7 +165,7 @@ class _Batch:
 class _Webhooks:
     """The webhook updates the batch's events begin, conclude or confirm."""
 
-    def __init__(self, views: ViewsWriter) -> None:
+    def __init__(self, views: State) -> None:
         self._views = views
         self._last: dict[str, WebhookUpdate | None] = {}
         self.touched: dict[str, WebhookUpdate] = {}

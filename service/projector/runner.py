@@ -1,22 +1,43 @@
-"""The projector's thread: follow the log, fold, write, tell."""
+"""The projector's thread: follow the log, fold, write, tell; and between batches, long tasks."""
 
 import asyncio
+import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import NamedTuple
 
 import structlog
 
 from service import errors
 from service.clock import US_PER_S, Clock
 from service.config import Limits
-from service.domain.events import Event, QuarantineReason
+from service.domain.events import QuarantineReason
+from service.domain.progress import Progress
 from service.eventlog.log import LogReader
-from service.projector.batch import fold_events, quarantined
+from service.projector.follower import Follower
+from service.projector.task import Hands, Run, Task
 from service.telemetry import Metrics
-from service.views.store import Checkpoint, ViewsBatch, ViewsWriter
+from service.views.store import ViewsBatch, ViewsWriter
 from service.wire.cursor import CursorCodec
 
 _log = structlog.get_logger(__name__)
+
+
+class _Open(NamedTuple):
+    """Both stores, and what follows one with the other."""
+
+    log: LogReader
+    views: ViewsWriter
+    live: Follower
+
+    @property
+    def hands(self) -> Hands:
+        return Hands(self.log, self.views)
+
+    def close(self) -> None:
+        self.log.close()
+        self.views.close()
 
 
 class Projector:
@@ -43,10 +64,11 @@ class Projector:
         self._work = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._asked: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        self._run_under_way: Run | None = None
         self._oldest_unfolded_us = 0
         self._failing = False
         self._clock = clock
-        self._events_max = limits.fold_events_max
         metrics.unprojected_seconds.set_function(
             lambda: (
                 max(0, clock.now_us() - self._oldest_unfolded_us) / US_PER_S
@@ -59,65 +81,117 @@ class Projector:
         """Open both stores and begin.
 
         Raises StoreUnusable if one cannot be opened, or if the views do not belong to the log:
-        they hold an event that the log does not.
+        they hold an event that the log does not, or lack some that retention removed.
         """
         assert self._thread is None
-        log, views = self._open()
-        self._thread = threading.Thread(target=self._run, args=(log, views), name="projector")
+        stores = self._open()
+        self._thread = threading.Thread(target=self._run, args=(stores,), name="projector")
         self._thread.start()
 
     def wake(self) -> None:
         """There are new events. Only a hint, from any thread: polling finds them as well."""
         self._work.set()
 
+    def perform(self, task: Task, on_progress: Callable[[Progress], None]) -> "Future[None]":
+        """Do a task in steps, between batches; one at a time, in the order asked.
+
+        The future raises what the task raises, and ShuttingDown if the projector stops first.
+        Cancelling it stops the task after the step under way.
+        """
+        run = Run(task, on_progress)
+        self._asked.put(run)
+        if self._stopping.is_set():
+            run.fail(errors.ShuttingDown())
+        self._work.set()
+        return run.ended
+
     async def stop(self) -> None:
-        """Finish the batch under way and close both connections. Idempotent."""
+        """Finish the step under way and close both connections. Idempotent."""
         self._stopping.set()
         self._work.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
-
-    def _open(self) -> tuple[LogReader, ViewsWriter]:
-        log = self._open_log()
-        try:
-            views = self._open_views()
-        except Exception:
-            log.close()
-            raise
-        mark = views.checkpoint().mark
-        if mark.position >= log.kept_from() and log.mark(mark.position) != mark:
-            log.close()
-            views.close()
-            raise errors.StoreUnusable(
-                f"the views hold position {mark.position}, and this event log does not: move the "
-                "views away, and they are built again from the log"
-            )
-        return log, views
 
     @property
     def failing(self) -> bool:
         """The last batch could not be folded or written, and is being tried again."""
         return self._failing
 
-    def _run(self, log: LogReader, views: ViewsWriter) -> None:
-        stores: tuple[LogReader, ViewsWriter] | None = (log, views)
+    def _open(self) -> _Open:
+        log = self._open_log()
+        try:
+            views = self._open_views()
+        except Exception:
+            log.close()
+            raise
+        stores = _Open(
+            log,
+            views,
+            Follower(log, views, self._cursors, self._limits, self._limits.fold_events_max),
+        )
+        try:
+            self._reconcile(stores)
+        except Exception:
+            stores.close()
+            raise
+        return stores
+
+    def _reconcile(self, stores: _Open) -> None:
+        """Hold the views against the log, and finish what a kill may have cut short."""
+        log, views, live = stores
+        mark = views.checkpoint().mark
+        kept_from = log.kept_from()
+        if mark.position >= kept_from and log.mark(mark.position) != mark:
+            raise errors.StoreUnusable(
+                f"the views hold position {mark.position}, and this event log does not: move the "
+                "views away, and they are built again from the log"
+            )
+        live.begin()
+        if views.kept_from() < kept_from:
+            views.prune(kept_from)
+
+    def _run(self, opened: _Open) -> None:
+        stores: _Open | None = opened
         while not self._stopping.is_set():
             try:
                 stores = stores or self._open()
-                advanced = self._advance(*stores)
-            except Exception:  # noqa: BLE001
+                advanced = self._advance(stores)
+            except Exception as error:  # noqa: BLE001
                 # The checkpoint did not move, so the same events are read again. A defect of ours
                 # is no reason to end either: nobody would hear of it.
                 _log.exception("folding failed, trying again", retry_s=self._limits.retry_s)
                 self._failed()
-                _close(stores)
-                stores = None
+                self._fail_tasks(error)
+                if stores is not None:
+                    stores.close()
+                    stores = None
                 self._stopping.wait(self._limits.retry_s)
             else:
                 self._failing = False
-                if not advanced:
+                if not self._step(stores) and not advanced:
                     self._wait_for_work()
-        _close(stores)
+        self._fail_tasks(errors.ShuttingDown())
+        if stores is not None:
+            stores.close()
+
+    def _step(self, stores: _Open) -> bool:
+        """One step of the task under way, or of the next one; False if there is none."""
+        if self._run_under_way is None:
+            if self._asked.empty():
+                return False
+            self._run_under_way = self._asked.get()
+        if not self._run_under_way.step(stores.hands):
+            self._run_under_way = None
+        # It may have switched the views.
+        self._on_advance()
+        return True
+
+    def _fail_tasks(self, error: Exception) -> None:
+        if self._run_under_way is not None:
+            self._run_under_way.fail(error)
+            self._run_under_way = None
+        while not self._asked.empty():
+            self._asked.get().fail(error)
 
     def _failed(self) -> None:
         self._metrics.projector_failures.inc()
@@ -131,51 +205,22 @@ class Projector:
         # Cleared before the log is looked at again, so no hint given after that look is lost.
         self._work.clear()
 
-    def _advance(self, log: LogReader, views: ViewsWriter) -> bool:
+    def _advance(self, stores: _Open) -> bool:
         """Fold one batch; False if there was nothing to fold."""
-        since = views.checkpoint()
-        events = log.read(since.mark.position, self._events_max, self._limits.fold_bytes_max)
+        events = stores.live.waiting()
         if not events:
             self._oldest_unfolded_us = 0
             return False
         self._oldest_unfolded_us = events[0].receive_time_us
-        batch = self._folded(events, since, views)
+        batch = stores.live.advance(events)
         if batch is not None:
             self._metrics.views_position.set(batch.until.position)
             self._count(batch)
             self._on_advance()
         return True
 
-    def _folded(
-        self, events: Sequence[Event], since: Checkpoint, views: ViewsWriter
-    ) -> ViewsBatch | None:
-        """What was written; None if the events are to be tried again, fewer at a time.
-
-        A defect of ours in decoding or folding must not hold up what stands behind it. Halving
-        the batches finds the one event at fault; it is stepped over, and stays in the log, and in
-        quarantine by name.
-        """
-        try:
-            batch = fold_events(events, since, views, self._cursors, self._limits.fold_reports_max)
-            views.apply(batch)
-        except errors.PlugstatusError:
-            raise
-        except Exception:  # noqa: BLE001
-            if len(events) > 1:
-                self._events_max = len(events) // 2
-                return None
-            _log.exception("event put in quarantine", position=events[0].position)
-            batch = quarantined(events[0], since)
-            views.apply(batch)
-        self._events_max = min(2 * self._events_max, self._limits.fold_events_max)
-        return batch
-
     def _count(self, batch: ViewsBatch) -> None:
-        self._metrics.reports_folded.inc(len(batch.feed))
+        if not batch.refolded:
+            self._metrics.reports_folded.inc(len(batch.feed))
         for row in batch.quarantine:
             self._metrics.quarantined.labels(QuarantineReason(row.reason).name).inc()
-
-
-def _close(stores: tuple[LogReader, ViewsWriter] | None) -> None:
-    for store in stores or ():
-        store.close()

@@ -7,10 +7,10 @@ import msgspec
 
 from service.domain.events import Place, Position
 from service.domain.instance import ConnectionState, Instance
-from service.domain.message import Message, Recipient, Stage
+from service.domain.message import Message, MessageKey, Recipient, Stage
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
-from service.views.store import FeedEntry, FeedRow, MessageKey
+from service.views.store import FeedEntry, FeedRow
 
 Row = tuple[Any, ...]
 """A row in the order of its table's columns."""

@@ -2,7 +2,18 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, bindparam, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from service.database import statements
@@ -81,6 +92,20 @@ class Statements(NamedTuple):
     newest_of_instance: str
     newest_of_phone: str
     newest_of_status: str
+    keys_at: str
+    positions_of: str
+    leave_message: str
+    leave_recipients: str
+    leave_feed: str
+    release: str
+    ended_before: str
+    expire_feed: str
+    expire_quarantine: str
+    expire_webhooks: str
+    pages: dict[str, str]
+    """By table: rows behind a key, in order of key."""
+    clear: dict[str, str]
+    """By table: delete so many rows, lowest keys first."""
 
 
 def _folding(tables: SlotTables) -> dict[str, str]:
@@ -189,9 +214,88 @@ def _listing(tables: SlotTables) -> dict[str, str]:
     }
 
 
+def _removing(tables: SlotTables) -> dict[str, str]:
+    """What erasure and retention look up and delete."""
+    messages, recipients, feed, quarantine, webhooks, _ = tables
+    later, last = feed.alias(), webhooks.alias()
+
+    def of_message(table: Table) -> ColumnElement[bool]:
+        return and_(
+            table.c.instance == bindparam("of_instance"),
+            table.c.message_id == bindparam("of_message"),
+        )
+
+    def leave(table: Table) -> str:
+        return statements.for_sqlite(delete(table).where(of_message(table))).sql
+
+    return {
+        "keys_at": statements.for_sqlite(
+            select(feed.c.instance, feed.c.message_id).where(
+                feed.c.position == bindparam("position")
+            )
+        ).sql,
+        "positions_of": statements.for_sqlite(select(feed.c.position).where(of_message(feed))).sql,
+        "leave_message": leave(messages),
+        "leave_recipients": leave(recipients),
+        "leave_feed": leave(feed),
+        "release": statements.for_sqlite(
+            delete(quarantine).where(quarantine.c.position == bindparam("of_position"))
+        ).sql,
+        "ended_before": statements.for_sqlite(
+            select(feed.c.instance, feed.c.message_id).where(
+                feed.c.position < bindparam("before"),
+                ~exists().where(
+                    later.c.instance == feed.c.instance,
+                    later.c.message_id == feed.c.message_id,
+                    later.c.position >= bindparam("from_here"),
+                ),
+            )
+        ).sql,
+        "expire_feed": statements.for_sqlite(
+            delete(feed).where(feed.c.position < bindparam("before"))
+        ).sql,
+        "expire_quarantine": statements.for_sqlite(
+            delete(quarantine).where(quarantine.c.position < bindparam("before"))
+        ).sql,
+        "expire_webhooks": statements.for_sqlite(
+            delete(webhooks).where(
+                webhooks.c.attempt_position < bindparam("before"),
+                exists().where(
+                    last.c.instance == webhooks.c.instance,
+                    last.c.attempt_position > webhooks.c.attempt_position,
+                    last.c.attempt_position < bindparam("as_well_before"),
+                ),
+            )
+        ).sql,
+    }
+
+
+def _page(table: Table) -> str:
+    key = list(table.primary_key)
+    return statements.for_sqlite(
+        select(table)
+        .where(tuple_(*key) > tuple_(*(bindparam(f"after_{column.name}") for column in key)))
+        .order_by(*key)
+        .limit(bindparam("rows_max"))
+    ).sql
+
+
+def _clear(table: Table) -> str:
+    key = list(table.primary_key)
+    first = select(*key).order_by(*key).limit(bindparam("rows_max"))
+    return statements.for_sqlite(delete(table).where(tuple_(*key).in_(first))).sql
+
+
 def _statements(slot: str) -> Statements:
     tables = TABLES[slot]
-    return Statements(**_folding(tables), **_reading(tables), **_listing(tables))
+    return Statements(
+        **_folding(tables),
+        **_reading(tables),
+        **_listing(tables),
+        **_removing(tables),
+        pages={name: _page(table) for name, table in tables._asdict().items()},
+        clear={name: _clear(table) for name, table in tables._asdict().items()},
+    )
 
 
 BY_SLOT = {slot: _statements(slot) for slot in SLOTS}
@@ -201,8 +305,35 @@ LIVE = statements.for_sqlite(
         generations.c.generation,
         generations.c.position,
         generations.c.receive_time_us,
+        generations.c.kept_from,
     ).where(generations.c.slot == views.c.live_slot)
 ).sql
+GENERATION = statements.for_sqlite(
+    select(
+        generations.c.generation,
+        generations.c.position,
+        generations.c.receive_time_us,
+        generations.c.kept_from,
+        generations.c.program,
+    ).where(generations.c.slot == bindparam("slot"))
+).sql
+BEGIN_GENERATION = statements.for_sqlite(
+    update(generations)
+    .values(
+        generation=bindparam("new_generation"),
+        position=bindparam("at"),
+        receive_time_us=bindparam("at_time_us"),
+        kept_from=bindparam("first_kept"),
+        program=bindparam("by_program"),
+    )
+    .where(generations.c.slot == bindparam("of_slot"))
+).sql
+KEEP_FROM = statements.for_sqlite(
+    update(generations)
+    .values(kept_from=bindparam("first_kept"))
+    .where(generations.c.slot == bindparam("of_slot"))
+).sql
+SWITCH = statements.for_sqlite(update(views).values(live_slot=bindparam("to_slot"))).sql
 LOG_IDENTITY = statements.for_sqlite(select(views.c.log_identity)).sql
 SET_LOG_IDENTITY = statements.for_sqlite(
     update(views).values(log_identity=bindparam("identity"))

@@ -4,27 +4,17 @@ Both halves are synchronous and are each used by one thread at a time. Reads rai
 ViewsUnavailable if the store cannot be read.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from service.domain.events import Mark, Place, Point, Position, QuarantineReason
 from service.domain.instance import Instance
-from service.domain.message import Message, Recipient
+from service.domain.message import Message, MessageKey, Recipient
+from service.domain.state import State
 from service.domain.status import Status
 from service.domain.webhook import WebhookUpdate
-
-
-class MessageKey(NamedTuple):
-    instance: str
-    message_id: str
-
-
-class RecipientKey(NamedTuple):
-    instance: str
-    message_id: str
-    participant: str
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +73,10 @@ class ViewsBatch(msgspec.Struct, frozen=True, gc=False):
     quarantine: Sequence[QuarantineRow]
     webhooks: Collection[WebhookUpdate]
     instances: Collection[Instance]
+    refolded: Collection[MessageKey] = ()
+    """Messages whose rows here are left out first: what is kept of them is in this batch."""
+    released: Collection[Position] = ()
+    """Events that leave quarantine."""
 
 
 class FeedFilter(msgspec.Struct, frozen=True, gc=False):
@@ -138,32 +132,95 @@ class ListedReport(NamedTuple):
     """An encoded StatusReport without `raw`."""
 
 
-class ViewsWriter(Protocol):
-    """The projector's side."""
+class Difference(NamedTuple):
+    """A row that the live views and the rebuilt ones do not share."""
+
+    table: str
+    key: tuple[str, ...]
+    fault: str
+    """In a few words."""
+
+
+class Comparison(NamedTuple):
+    """A page of a comparison."""
+
+    rows: int
+    """Looked at."""
+    differences: list[Difference]
+
+
+class GenerationWriter(State, Protocol):
+    """One generation of the views, as it is filled. Writes raise ViewsUnavailable."""
 
     def checkpoint(self) -> Checkpoint: ...
 
-    def messages(self, keys: Collection[MessageKey]) -> dict[MessageKey, Message]:
-        """The known ones of these."""
+    def kept_from(self) -> Position:
+        """The lowest position whose reports are still here."""
         ...
 
-    def recipients(self, keys: Collection[RecipientKey]) -> dict[RecipientKey, Recipient]:
-        """The known ones of these."""
+    def keys_at(self, positions: Collection[Position]) -> set[MessageKey]:
+        """The messages that reports of these events are about."""
         ...
 
-    def last_webhook(self, instance: str) -> WebhookUpdate | None:
-        """The instance's last attempt."""
+    def positions_of(self, keys: Collection[MessageKey]) -> list[Position]:
+        """The events with reports about these messages, each once, in order."""
         ...
-
-    def webhook(self, update_id: str) -> WebhookUpdate | None: ...
-
-    def instance(self, name: str) -> Instance | None: ...
 
     def apply(self, batch: ViewsBatch) -> None:
         """Write all of it in one durable transaction, or nothing.
 
-        Raises CheckpointMoved if the views do not stand at `batch.since`, ViewsUnavailable if
-        the store cannot be written.
+        Raises CheckpointMoved if the generation does not stand at `batch.since`.
+        """
+        ...
+
+
+class SpareWriter(GenerationWriter, Protocol):
+    """The generation beside the live one."""
+
+    def program(self) -> str:
+        """The version that fills it; empty if nothing was begun."""
+        ...
+
+    def clear(self, rows_max: int) -> int:
+        """Empty it, so many rows at a time; how many went. Not begun any more. Durable."""
+        ...
+
+    def begin(self, generation: int, kept_from: Position, program: str) -> None:
+        """An empty one becomes that generation, standing before the first event."""
+        ...
+
+
+class ViewsWriter(GenerationWriter, Protocol):
+    """The live generation, and what is done with both."""
+
+    def spare(self) -> SpareWriter: ...
+
+    def switch(self) -> None:
+        """The spare generation becomes the live one, and the other way round, at once.
+
+        Raises CheckpointMoved unless both stand at the same event.
+        """
+        ...
+
+    def compare(self, rows_max: int) -> Iterator[Comparison]:
+        """Live and spare, so many rows at a time. Both stand at the same event at each page."""
+        ...
+
+    def ended_before(self, position: Position) -> list[MessageKey]:
+        """Messages whose last report came before that, among those that had one here."""
+        ...
+
+    def prune(self, kept_from: Position) -> None:
+        """Leave out what ended before that position: reports, messages, quarantine, webhooks.
+
+        Of an instance's webhook updates the last one before it stays.
+        """
+        ...
+
+    def wipe(self, *, whole: bool) -> None:
+        """Leave no trace of deleted rows in the files; `whole` writes the file anew.
+
+        Raises ViewsUnavailable, also while a reader is in the way.
         """
         ...
 
@@ -193,6 +250,8 @@ class ViewsReader(Protocol):
         Looks at no more than `rows_max` rows, and stops as soon as the found changes reach
         `bytes_max` bytes. A page ends at the end of an event, or inside one that is larger than
         a page; once nothing is left, at the end of `until`.
+
+        Raises CursorExpired if retention has removed reports behind `after`.
         """
         ...
 
@@ -233,6 +292,10 @@ class ViewsReader(Protocol):
 
     def webhook_by_request(self, request_id: str) -> WebhookUpdate | None:
         """The last attempt made with that request_id."""
+        ...
+
+    def holds_trace(self, text: str) -> bool:
+        """Does the text stand anywhere in the store's files, deleted rows included?"""
         ...
 
     def pending_webhooks(self) -> list[WebhookUpdate]:

@@ -34,6 +34,10 @@ generations = Table(
     Column("generation", BigInteger, nullable=False),
     Column("position", BigInteger, nullable=False),
     Column("receive_time_us", BigInteger, nullable=False),
+    # The lowest position whose reports are still here: retention took those before it.
+    Column("kept_from", BigInteger, nullable=False, server_default="1"),
+    # The version that fills it: a rebuild that was killed goes on only with the same one.
+    Column("program", Text, nullable=False, server_default=""),
     comment="One row a slot: its generation, and the last event folded into it.",
 )
 

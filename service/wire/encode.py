@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.domain.events import QuarantineReason
 from service.domain.instance import ConnectionState
 from service.domain.message import Folded, Message, Recipient, Report, Stage
+from service.domain.progress import Progress
 from service.domain.status import Status
 from service.domain.webhook import WebhookUpdate
 from service.gen.plugchat.status.v1 import status_pb2 as pb
@@ -113,6 +114,10 @@ def webhook_update(update: WebhookUpdate) -> pb.WebhookUpdate:
         last_error=update.error,
         request_id=update.request_id,
     )
+
+
+def progress(value: Progress) -> pb.TaskProgress:
+    return pb.TaskProgress(done=value.done, total=value.total, unit=value.unit, note=value.note)
 
 
 def quarantine_reason(reason: QuarantineReason) -> pb.QuarantineReason.ValueType:

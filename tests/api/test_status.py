@@ -203,8 +203,6 @@ _LATER_UNARY = [
     ("status", "WaitForStatus", pb.WaitForStatusRequest(message_id="x")),
 ]
 _LATER_STREAMS = [
-    ("admin", "RebuildViews", pb.RebuildViewsRequest()),
-    ("admin", "Forget", pb.ForgetRequest(message_id="x")),
     ("status", "WatchStatuses", pb.WatchStatusesRequest(snapshot=True)),
 ]
 

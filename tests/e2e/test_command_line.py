@@ -202,7 +202,8 @@ def test_simulate_without_a_server() -> None:
         ({"EVENTS_URL": "mysql://x/y"}, "PLUGSTATUS_EVENTS_URL"),
         ({"PLUGCHAT_CREDENTIALS_FILE": "/nowhere"}, "PLUGSTATUS_PLUGCHAT_CREDENTIALS_FILE"),
         ({"WEBHOOK_TOKEN": "s3cret token"}, "PLUGSTATUS_WEBHOOK_TOKEN"),
-        ({"RETENTION_DAYS": "3"}, "PLUGSTATUS_RETENTION_DAYS"),
+        ({"RETENTION_DAYS": "0"}, "PLUGSTATUS_RETENTION_DAYS"),
+        ({"SPOOL": "on"}, "PLUGSTATUS_SPOOL"),
     ],
 )
 def test_wrong_setting_stops_the_start(

@@ -33,7 +33,7 @@ class Gate:
         self.writers = 0
 
     def open_writer(self) -> LogWriter:
-        writer = _Held(self._log.open_writer(), self._hold)
+        writer = _held(self._log.open_writer(), self._hold)
         self.writers += 1
         return writer
 
@@ -51,17 +51,16 @@ class Gate:
         assert self._let.acquire(timeout=PATIENCE_S)
 
 
-class _Held:
-    def __init__(self, writer: LogWriter, hold: Callable[[Sequence[NewEvent]], None]) -> None:
-        self._writer = writer
-        self._hold = hold
+def _held(writer: LogWriter, hold: Callable[[Sequence[NewEvent]], None]) -> LogWriter:
+    """The writer, but that each append first says so and waits."""
+    append = writer.append
 
-    def append(self, events: Sequence[NewEvent]) -> Position:
-        self._hold(events)
-        return self._writer.append(events)
+    def held(events: Sequence[NewEvent]) -> Position:
+        hold(events)
+        return append(events)
 
-    def close(self) -> None:
-        self._writer.close()
+    writer.append = held  # type: ignore[method-assign]
+    return writer
 
 
 @pytest.fixture

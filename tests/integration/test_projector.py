@@ -14,14 +14,14 @@ from service.clock import SystemClock
 from service.config import Limits
 from service.database.schema import Store, upgrade_sqlite
 from service.domain.events import EventKind, NewEvent, Position, QuarantineReason
-from service.domain.message import Folded, Message, Recipient, Report, fold
+from service.domain.message import Folded, Message, MessageKey, Recipient, Report, fold
 from service.errors import StoreUnusable
 from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
 from service.projector import batch
 from service.projector.runner import Projector
 from service.telemetry import Metrics
-from service.views.sqlite import SqliteViewsReader, SqliteViewsWriter
-from service.views.store import MessageKey
+from service.views.sqlite_reader import SqliteViewsReader
+from service.views.sqlite_writer import SqliteViewsWriter
 from service.wire.cursor import CursorCodec
 
 DEADLINE_S = 60.0

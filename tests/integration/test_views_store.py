@@ -13,15 +13,13 @@ from hypothesis import strategies as st
 from service import errors
 from service.domain.events import BEFORE_FIRST, ORIGIN, Place, Position, QuarantineReason
 from service.domain.instance import ConnectionState, Instance
-from service.domain.message import Message, Recipient
+from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.views.store import (
     Checkpoint,
     FeedFilter,
-    MessageKey,
     QuarantineRow,
-    RecipientKey,
     ViewsBatch,
     ViewsReader,
     ViewsWriter,

@@ -1986,6 +1986,9 @@ class RebuildViewsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROGRESS_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_COUNT_FIELD_NUMBER: _builtins.int
+    difference_count: _builtins.int
+    """Of a check: how many rows of the views differ so far. On the last one: of all."""
     @_builtins.property
     def progress(self) -> Global___TaskProgress:
         """How far it is. Always present."""
@@ -1994,10 +1997,11 @@ class RebuildViewsResponse(_message.Message):
         self,
         *,
         progress: Global___TaskProgress | None = ...,
+        difference_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference_count", b"difference_count", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,133 @@
+"""`rebuild` and `forget`: asked of the running server, or done here while none runs."""
+
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+
+import click
+
+from service import config
+from service.cli.failures import Unreachable
+from service.cli.options import (
+    api_options,
+    given_settings,
+    instance_option,
+    run,
+    run_async,
+    setting_options,
+    target_of,
+)
+from service.cli.progress import ProgressBar
+from service.client import StatusClient
+from service.clock import SystemClock
+from service.config import Config
+from service.core import Core, StorePaths
+from service.domain.erasure import Subject
+from service.domain.progress import Progress
+from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.telemetry import Metrics, configure_logging
+from service.wire import encode
+
+_store_options = setting_options(config.SETTINGS[:3])
+
+Step = tuple[pb.TaskProgress, int]
+"""The progress, and how many differences there are so far."""
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Only compare; the live views stay.")
+@_store_options
+@api_options
+def rebuild(check: bool, **options: str | None) -> None:
+    """Build the views anew from the event log, then switch to them.
+
+    The service goes on meanwhile: at the switch every watch stream is closed with VIEWS_REBUILT
+    and resumes with its cursor. Killed, it goes on where it was when it is run again. Without a
+    server it works on the stores itself.
+
+    With --check nothing is switched, and exit code 1 means that something differs.
+    """
+
+    async def ask(client: StatusClient) -> AsyncIterator[Step]:
+        async for response in client.rebuild_views(check=check):
+            yield response.progress, response.difference_count
+
+    _, differences = _done(options, ask, lambda own: own.upkeep.rebuild(check=check))
+    if differences:
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--message", "message_id", default="", metavar="ID", help="Forget this message.")
+@instance_option
+@click.option("--phone", default="", metavar="PHONE", help="Forget this phone, wherever it is.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be erased.")
+@_store_options
+@api_options
+def forget(
+    message_id: str, instance: str, phone: str, dry_run: bool, **options: str | None
+) -> None:
+    """Erase a message, or everything about a phone, for good.
+
+    Every callback that names the message, or holds the phone anywhere, loses its body, and the
+    views lose the message, or every message and recipient of the phone. What the same callbacks
+    said about others stays. It cannot be undone. Backups are not touched: erase there as well.
+    Without a server it works on the stores itself.
+    """
+    if bool(message_id) == bool(phone):
+        raise click.UsageError("give either --message ID or --phone PHONE")
+    if phone and instance:
+        raise click.UsageError("a phone is forgotten in every instance: leave --instance out")
+    request = pb.ForgetRequest(
+        message_id=message_id, instance=instance, phone=phone, dry_run=dry_run
+    )
+    subject = Subject(phone=phone, message_id=message_id, instance=instance)
+
+    async def ask(client: StatusClient) -> AsyncIterator[Step]:
+        async for response in client.forget(request):
+            yield response.progress, 0
+
+    _done(options, ask, lambda own: own.upkeep.forget(subject, dry_run=dry_run))
+
+
+def _done(
+    options: dict[str, str | None],
+    ask: Callable[[StatusClient], AsyncIterator[Step]],
+    work: Callable[[Core], AsyncGenerator[Progress]],
+) -> Step:
+    """Have it done, with a bar; what came of it goes to standard output, and is returned."""
+    target = target_of(options)
+    with ProgressBar() as bar:
+
+        async def followed(steps: AsyncIterator[Step]) -> Step:
+            last: Step | None = None
+            async for step in steps:
+                if last is not None:
+                    bar.show(last[0])
+                last = step
+            return last or (pb.TaskProgress(), 0)
+
+        try:
+            last = run(target, lambda client: followed(ask(client)))
+        except Unreachable:
+            settings = config.load(given_settings(options), insecure=True)
+            if not StorePaths(settings).exist():
+                raise
+            click.echo(
+                f"no plugstatus answers at {target.address}: working on the stores in "
+                f"{settings.data_dir}",
+                err=True,
+            )
+            configure_logging("warning")
+            last = run_async(followed(_worked(settings, work)))
+    click.echo(last[0].note)
+    return last
+
+
+async def _worked(
+    settings: Config, work: Callable[[Core], AsyncGenerator[Progress]]
+) -> AsyncIterator[Step]:
+    """Do it here. Raises DataDirInUse if another process has the stores."""
+    async with Core(settings, SystemClock(), Metrics()) as own, aclosing(work(own)) as steps:
+        async for progress in steps:
+            yield encode.progress(progress), progress.differences

@@ -1,0 +1,238 @@
+"""The stores and what follows them, without anything that listens.
+
+    lock ─ schemas ─ readers ─ projector ─ appender ─ hub ─ upkeep
+
+`app` puts the API and the ingress around it; the commands that work on the stores themselves,
+while nobody serves them, take it as it is.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from service import errors
+from service.api.hub import Hub
+from service.clock import Clock
+from service.config import Config
+from service.database import schema
+from service.database.lock import DataDirLock
+from service.database.readers import ReaderPool
+from service.database.schema import Store
+from service.database.sqlite import database_path
+from service.eventlog.group_commit import GroupCommit
+from service.eventlog.log import LogReader
+from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.projector.runner import Projector
+from service.projector.tasks import ProjectorTasks
+from service.telemetry import Metrics
+from service.upkeep.erasure import Parts
+from service.upkeep.upkeep import Upkeep
+from service.views.sqlite_reader import SqliteViewsReader
+from service.views.sqlite_writer import SqliteViewsWriter
+from service.views.store import ViewsReader
+from service.wire.cursor import CursorCodec
+
+
+class StorePaths:
+    """The files of the two embedded stores. Raises ConfigInvalid for a URL that names none."""
+
+    def __init__(self, config: Config) -> None:
+        self.events = database_path("PLUGSTATUS_EVENTS_URL", config.events_url)
+        self.views = database_path("PLUGSTATUS_VIEWS_URL", config.views_url)
+        if self.events == self.views:
+            raise errors.ConfigInvalid(
+                "PLUGSTATUS_VIEWS_URL", "is the event log's file: name another one"
+            )
+
+    def exist(self) -> bool:
+        """Is there anything to work on?"""
+        return self.events.exists()
+
+    def lock(self, data_dir: Path) -> ExitStack:
+        """Take the data folder and the folders of both stores for this process, until closed.
+
+        A store may stand outside the data folder, and two processes must never write one file.
+        Raises DataDirInUse, StoreUnusable.
+        """
+        with ExitStack() as locks:
+            folders = {data_dir, self.events.parent, self.views.parent}
+            for folder in sorted({folder.resolve() for folder in folders}):
+                locks.callback(DataDirLock(folder).release)
+            return locks.pop_all()
+
+    def upgrade(self) -> list[tuple[str, Path, str]]:
+        """Bring both to this program's schema: each one's name, file and revision."""
+        return [
+            (store.label, path, schema.upgrade_sqlite(store, path))
+            for store, path in ((Store.EVENT_LOG, self.events), (Store.VIEWS, self.views))
+        ]
+
+    def states(self) -> list[schema.StoreState]:
+        """What each of them runs on. Raises StoreUnusable if one cannot be read."""
+        return [
+            schema.sqlite_state(Store.EVENT_LOG, self.events),
+            schema.sqlite_state(Store.VIEWS, self.views),
+        ]
+
+
+def migrate(config: Config) -> list[tuple[str, Path, str]]:
+    """Create or upgrade both stores while nobody serves them: name, file and revision of each.
+
+    Raises DataDirInUse, SchemaNewer, StoreUnusable.
+    """
+    paths = StorePaths(config)
+    with paths.lock(config.data_dir):
+        return paths.upgrade()
+
+
+class Core:
+    """As an asynchronous context manager: starts on enter, ends in reverse on exit.
+
+    Raises OperatorError if it cannot start; then everything begun is closed again.
+    """
+
+    def __init__(self, config: Config, clock: Clock, metrics: Metrics) -> None:
+        self._config = config
+        self._clock = clock
+        self._metrics = metrics
+        self._closers = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._closers.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.drain()
+        await self._closers.aclose()
+
+    def drain(self) -> None:
+        """End the watchers and the long tasks. Idempotent."""
+        self.upkeep.drain()
+        self.hub.drain()
+
+    async def not_ready(self) -> list[str]:
+        """What keeps the stores from being used, each in a few words; lag never does."""
+        reasons = ["the event log cannot be written"] if self.appender.failing else []
+        if self._projector.failing:
+            reasons.append("the projector cannot go on")
+        for name, read in (
+            ("event log", self.log.run(lambda log: log.head())),
+            ("views", self.views.run(lambda views: views.checkpoint())),
+        ):
+            try:
+                async with asyncio.timeout(self._config.limits.ready_s):
+                    await read
+            except (errors.PlugstatusError, TimeoutError):
+                reasons.append(f"the {name} cannot be read")
+        return reasons
+
+    async def _start(self) -> None:
+        config, closers = self._config, self._closers
+        paths = StorePaths(config)
+        closers.callback(paths.lock(config.data_dir).close)
+        paths.upgrade()
+        self.stores = paths.states()
+        self._open_readers(paths)
+        self.identity = await self.log.run(lambda log: log.identity)
+        self.cursors = CursorCodec(self.identity)
+        self.hub = Hub(self.views, self.cursors, config.limits, self._metrics)
+        self._start_projector(paths)
+        self._start_appender(paths)
+        await self._start_hub()
+        self._build_upkeep()
+
+    def _open_readers(self, paths: StorePaths) -> None:
+        readers_max = self._config.limits.readers_max
+        self.log: ReaderPool[LogReader] = ReaderPool(
+            "eventlog-reader",
+            partial(SqliteLogReader, paths.events),
+            readers_max,
+            errors.LogUnavailable,
+        )
+        self._closers.push_async_callback(asyncio.to_thread, self.log.close)
+        self.views: ReaderPool[ViewsReader] = ReaderPool(
+            "views-reader",
+            partial(SqliteViewsReader, paths.views),
+            readers_max,
+            errors.ViewsUnavailable,
+        )
+        self._closers.push_async_callback(asyncio.to_thread, self.views.close)
+
+    def _start_projector(self, paths: StorePaths) -> None:
+        loop = asyncio.get_running_loop()
+        self._projector = Projector(
+            open_log=partial(SqliteLogReader, paths.events),
+            open_views=partial(SqliteViewsWriter, paths.views, self.identity),
+            cursors=self.cursors,
+            on_advance=lambda: _on_loop(loop, self.hub.hint),
+            clock=self._clock,
+            limits=self._config.limits,
+            metrics=self._metrics,
+        )
+        self._projector.start()
+        self._closers.push_async_callback(self._projector.stop)
+
+    def _start_appender(self, paths: StorePaths) -> None:
+        limits = self._config.limits
+        self.appender = GroupCommit(
+            partial(SqliteLogWriter, paths.events),
+            self._projector.wake,
+            batch_events_max=limits.batch_events_max,
+            batch_bytes_max=limits.batch_bytes_max,
+            waiting_events_max=limits.waiting_events_max,
+            waiting_bytes_max=limits.waiting_bytes_max,
+            failing_s=limits.append_failing_s,
+        )
+        self.appender.start()
+        self._metrics.log_position.set_function(lambda: self.appender.last_position)
+        self._closers.push_async_callback(self.appender.close)
+
+    async def _start_hub(self) -> None:
+        await self.hub.start()
+        following = asyncio.create_task(self.hub.run(), name="hub")
+        self._closers.push_async_callback(cancelled, following)
+
+    def _build_upkeep(self) -> None:
+        config = self._config
+        tasks = ProjectorTasks(
+            self._projector,
+            self.appender.remove_and_wait,
+            self.cursors,
+            self._clock,
+            config.limits,
+        )
+        parts = Parts(
+            appender=self.appender,
+            log=self.log,
+            views=self.views,
+            views_reached=self.hub.reached,
+            tasks=tasks,
+            clock=self._clock,
+            limits=config.limits,
+        )
+        self.upkeep = Upkeep(parts, tasks, lambda: self.hub.place.position, config.retention_days)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    """From another thread; a loop that has ended needs no hint."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(act)
+
+
+async def cancelled(task: "asyncio.Task[None]") -> None:
+    """Cancel a task and wait until it has ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,108 @@
+"""One generation of the views, following the log a batch at a time."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from service import errors
+from service.config import Limits
+from service.domain.events import ORIGIN, Event, EventKind, Mark, Position
+from service.eventlog.baseline import BaselinePart
+from service.eventlog.log import LogReader
+from service.projector.batch import fold_events, quarantined
+from service.projector.refold import refolded
+from service.views.store import Checkpoint, GenerationWriter, ViewsBatch
+from service.wire.cursor import CursorCodec
+
+_log = structlog.get_logger(__name__)
+_BASELINE_ROWS = 1_000
+_PLENTY = Position(2**63 - 1)
+
+
+class Follower:
+    """Every method raises RetryLater if a store cannot be used; then nothing was written."""
+
+    def __init__(
+        self,
+        log: LogReader,
+        views: GenerationWriter,
+        cursors: CursorCodec,
+        limits: Limits,
+        events_max: int,
+    ) -> None:
+        self._log = log
+        self._views = views
+        self._cursors = cursors
+        self._limits = limits
+        self._most_events = events_max
+        self._events_max = events_max
+
+    def waiting(self, until: Position = _PLENTY) -> list[Event]:
+        """The next events to fold, none behind `until`; empty if there are none."""
+        since = self._views.checkpoint().mark.position
+        events = self._log.read(since, self._events_max, self._limits.fold_bytes_max)
+        return [event for event in events if event.position <= until]
+
+    def advance(self, events: Sequence[Event]) -> ViewsBatch | None:
+        """Fold the first of the waiting events. None: they are to be tried again, fewer at once.
+
+        A defect of ours in decoding or folding must not hold up what stands behind it. Halving
+        the batches finds the one event at fault; it is stepped over, and stays in the log, and in
+        quarantine by name.
+        """
+        since = self._views.checkpoint()
+        try:
+            batch = self._folded(events, since)
+            self._views.apply(batch)
+        except errors.PlugstatusError:
+            raise
+        except Exception:  # noqa: BLE001
+            if len(events) > 1:
+                self._events_max = len(events) // 2
+                return None
+            _log.exception("event put in quarantine", position=events[0].position)
+            batch = quarantined(events[0], since)
+            self._views.apply(batch)
+        self._events_max = min(2 * self._events_max, self._most_events)
+        return batch
+
+    def begin(self) -> None:
+        """Take over the baseline, if events that these views never folded were removed.
+
+        Raises StoreUnusable if the views hold some of the removed events and not all of them.
+        """
+        cut = self._log.last_removed()
+        since = self._views.checkpoint()
+        if since.mark.position >= cut.position:
+            return
+        if since.mark != ORIGIN:
+            raise errors.StoreUnusable(
+                f"the views stand at position {since.mark.position}, and retention has removed "
+                f"events behind it from this log: move the views away, and they are built again"
+            )
+        for part in self._log.baseline().parts(_BASELINE_ROWS):
+            self._views.apply(_baseline(since, since.mark, part))
+        # Only now, so that one that was killed before begins again.
+        self._views.apply(_baseline(since, cut, BaselinePart([], [], [], [])))
+
+    def _folded(self, events: Sequence[Event], since: Checkpoint) -> ViewsBatch:
+        if events[0].kind is EventKind.ERASURE:
+            return refolded(events[0], since, self._views, self._log, self._cursors)
+        erasures = (at for at, event in enumerate(events) if event.kind is EventKind.ERASURE)
+        until = next(erasures, len(events))
+        return fold_events(
+            events[:until], since, self._views, self._cursors, self._limits.fold_reports_max
+        )
+
+
+def _baseline(since: Checkpoint, until: Mark, part: BaselinePart) -> ViewsBatch:
+    return ViewsBatch(
+        since=since,
+        until=until,
+        messages=part.messages,
+        recipients=part.recipients,
+        feed=(),
+        quarantine=(),
+        webhooks=part.webhooks,
+        instances=part.instances,
+    )

@@ -1,0 +1,69 @@
+"""The projector's long tasks, as the rest of the service asks for them."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from service import errors
+from service.clock import Clock
+from service.config import Limits
+from service.domain.events import Position
+from service.domain.progress import Progress
+from service.projector.rebuild import Rebuild, cleared
+from service.projector.retention import Cut, Retention
+from service.projector.runner import Projector
+from service.projector.task import Hands, Task
+from service.wire.cursor import CursorCodec
+
+Tell = Callable[[Progress], None]
+"""Called on the projector's thread."""
+
+
+class ProjectorTasks:
+    """Each method raises RetryLater if a store cannot be used or the projector stops.
+
+    A caller that leaves stops its task after the step under way.
+    """
+
+    def __init__(
+        self, projector: Projector, write: Cut, cursors: CursorCodec, clock: Clock, limits: Limits
+    ) -> None:
+        """`write` runs something with the log's one writer, from the projector's thread."""
+        self._projector = projector
+        self._write = write
+        self._cursors = cursors
+        self._clock = clock
+        self._limits = limits
+
+    async def rebuild(self, *, check: bool, tell: Tell) -> None:
+        """Fold the log anew; then switch to the result, or only compare it with the live views."""
+        await self._perform(Rebuild(self._cursors, self._clock, self._limits, check=check), tell)
+
+    async def retain(self, keep_from: Position, tell: Tell) -> None:
+        """Remove all events before a position that the views have passed."""
+        await self._perform(Retention(keep_from, self._write, self._cursors, self._limits), tell)
+
+    async def clear_spare(self, tell: Tell) -> None:
+        """Empty what a rebuild left, unfinished or replaced."""
+        await self._perform(
+            lambda hands: cleared(hands.views.spare(), self._limits.clear_rows_max), tell
+        )
+
+    async def wipe(self, *, whole: bool, tell: Tell) -> None:
+        """Leave no trace of deleted rows in the views' files."""
+
+        def wipe(hands: Hands) -> Iterator[Progress]:
+            for left in reversed(range(self._limits.wipe_tries_max)):
+                try:
+                    hands.views.wipe(whole=whole)
+                except errors.ViewsUnavailable:
+                    # A reader is in the way, for moments.
+                    if not left:
+                        raise
+                else:
+                    return
+                yield Progress(0, 0, "", "wiping the files")
+
+        await self._perform(wipe, tell)
+
+    async def _perform(self, task: Task, tell: Tell) -> None:
+        await asyncio.wrap_future(self._projector.perform(task, tell))

@@ -1,0 +1,1 @@
+"""What keeps the stores in order: erasure, retention, rebuilding, one at a time."""

@@ -1,0 +1,277 @@
+"""Erasure of a message or a phone, from both stores, while the service goes on.
+
+1. Which messages the phone has, the views know; so they are waited for.
+2. Every event up to the head is looked at. Those that name such a message go first, those that
+   hold the phone last: killed in between, the same request still finds all of the rest.
+3. Each transaction puts tombstones in place and appends one ERASURE event that lists them, so
+   the projector folds anew what they were about, at once or after a restart.
+4. For the events that came meanwhile the log is held for a moment: nothing is appended, the views
+   stand at its head, the last stretch is looked at and erased. What comes later starts anew.
+5. The slot beside the live views is emptied, and the files are wiped until the text is in none.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from service import errors
+from service.clock import Clock
+from service.config import Limits
+from service.database.readers import ReaderPool
+from service.domain.erasure import Erasure, Subject
+from service.domain.events import BEFORE_FIRST, EventKind, NewEvent, Place, Position
+from service.domain.message import MessageKey
+from service.domain.progress import Progress
+from service.eventlog.group_commit import GroupCommit
+from service.eventlog.log import BaselineChange, LogReader
+from service.upkeep.baseline import Forgotten, forgotten
+from service.upkeep.scan import buried, look, reason_of
+from service.views.store import MessageFilter, ViewsReader
+
+_encode = msgspec.json.Encoder().encode
+_NEWEST = Place(Position(2**62))
+_START = Place(BEFORE_FIRST)
+_PAGE = 1_000
+
+Tell = Callable[[Progress], None]
+
+
+class ViewsTasks(Protocol):
+    """What the projector does for an erasure."""
+
+    async def clear_spare(self, tell: Tell) -> None: ...
+
+    async def wipe(self, *, whole: bool, tell: Tell) -> None: ...
+
+
+class Parts(NamedTuple):
+    """What an erasure works with."""
+
+    appender: GroupCommit
+    log: ReaderPool[LogReader]
+    views: ReaderPool[ViewsReader]
+    views_reached: Callable[[Position, float], Awaitable[None]]
+    """Waits until the views stand there; raises ViewsBehind after so many seconds."""
+    tasks: ViewsTasks
+    clock: Clock
+    limits: Limits
+
+
+async def forget(parts: Parts, subject: Subject, *, dry_run: bool, tell: Tell) -> None:
+    """Erase it, or only count what would go. The last progress says what went.
+
+    Nothing else may rewrite the stores meanwhile. Raises LogUnavailable, ViewsUnavailable,
+    ShuttingDown: then a part may be erased, and the same request goes on with the rest.
+    """
+    errand = _Errand(parts, subject, tell)
+    await errand.look_at_all()
+    if dry_run:
+        await errand.count_baseline()
+        tell(errand.summary("would erase"))
+        return
+    # First, so that a rebuild which was begun before finds nothing to go on from.
+    await parts.tasks.clear_spare(tell)
+    last = await errand.erase_all()
+    if last is not None:
+        await parts.views_reached(last, float("inf"))
+    left = await _wiped(parts, subject.phone or subject.message_id, tell)
+    tell(errand.summary("erased", left))
+
+
+async def _wiped(parts: Parts, text: str, tell: Tell) -> str:
+    """Wipe the files; where the text stands all the same, for people, or nothing."""
+    tell(Progress(0, 0, "", "wiping the files"))
+    await parts.tasks.wipe(whole=False, tell=tell)
+    await _wipe_log(parts, whole=False)
+    if await parts.views.run(lambda views: views.holds_trace(text)):
+        await parts.tasks.wipe(whole=True, tell=tell)
+    if await parts.log.run(lambda log: log.holds_trace(text)):
+        await _wipe_log(parts, whole=True)
+    left = [
+        name
+        for name, holds in (
+            ("the event log", await parts.log.run(lambda log: log.holds_trace(text))),
+            ("the views", await parts.views.run(lambda views: views.holds_trace(text))),
+        )
+        if holds
+    ]
+    return f"; the same text stays in {' and '.join(left)}, about something else" if left else ""
+
+
+async def _wipe_log(parts: Parts, *, whole: bool) -> None:
+    for left in reversed(range(parts.limits.wipe_tries_max)):
+        try:
+            await parts.appender.remove(lambda log: log.wipe(whole=whole))
+        except errors.LogUnavailable:
+            # A reader is in the way, for moments.
+            if not left:
+                raise
+        else:
+            return
+
+
+class _Errand:
+    """One erasure, from its first look to its last transaction."""
+
+    def __init__(self, parts: Parts, subject: Subject, tell: Tell) -> None:
+        self._parts = parts
+        self._subject = subject
+        self._tell = tell
+        self._looked_until = BEFORE_FIRST
+        self._naming: list[Position] = []
+        self._holding: list[Position] = []
+        self._callbacks = 0
+        self._messages: set[MessageKey] = set()
+        self._recipients: set[tuple[MessageKey, str]] = set()
+
+    async def look_at_all(self) -> None:
+        """Look at every event up to the head, once the views stand there."""
+        parts = self._parts
+        head = await parts.log.run(lambda log: log.head())
+        self._tell(Progress(0, 0, "events", "waiting for the views"))
+        await parts.views_reached(head.position, float("inf"))
+        await self._renew_subject()
+        await self._look(head.position)
+
+    async def count_baseline(self) -> None:
+        """Add what only the baseline still knows."""
+        found = await self._forgotten()
+        self._messages |= found.messages
+        self._recipients |= found.recipients
+
+    async def erase_all(self) -> Position | None:
+        """Erase what was found and what came since; the last ERASURE event, None if there is none.
+
+        Ends with a moment in which the log stands still and all of it was looked at.
+        """
+        last = await self._erase_found()
+        while True:
+            async with self._parts.appender.held():
+                if await self._look_at_tail():
+                    return await self._erase_found() or last
+            await self.look_at_all()
+            last = await self._erase_found() or last
+
+    def summary(self, did: str, more: str = "") -> Progress:
+        """What was found, or erased."""
+        note = (
+            f"{did} {self._callbacks} callbacks, {len(self._messages)} messages and "
+            f"{len(self._recipients)} recipients of other messages{more}"
+        )
+        return Progress(self._callbacks, self._callbacks, "callbacks", note)
+
+    async def _look_at_tail(self) -> bool:
+        """Look at what came since, while the log stands still; False if that takes too long."""
+        parts = self._parts
+        head = await parts.log.run(lambda log: log.head())
+        if head.position - self._looked_until > parts.limits.erase_tail_max:
+            return False
+        try:
+            await parts.views_reached(head.position, parts.limits.erase_hold_s)
+        except errors.ViewsBehind:
+            return False
+        if not await self._renew_subject():
+            return False
+        await self._look(head.position)
+        return True
+
+    async def _renew_subject(self) -> bool:
+        """Ask the views which messages the phone has.
+
+        False if events that were looked at already are about a new one: they are looked at again.
+        """
+        phone = self._subject.phone
+        if not phone:
+            return True
+        found = await self._parts.views.run(partial(_messages_of, phone))
+        new = {key: place for key, place in found.items() if key not in self._subject.messages}
+        self._subject = msgspec.structs.replace(
+            self._subject, messages=self._subject.messages | new.keys()
+        )
+        if all(place.position > self._looked_until for place in new.values()):
+            return True
+        self._looked_until = BEFORE_FIRST
+        self._callbacks -= len(self._naming) + len(self._holding)
+        self._naming.clear()
+        self._holding.clear()
+        return False
+
+    async def _look(self, until: Position) -> None:
+        first = self._looked_until
+        while self._looked_until < until:
+            found = await self._parts.log.run(
+                partial(
+                    look,
+                    subject=self._subject,
+                    after=self._looked_until,
+                    until=until,
+                    events_max=self._parts.limits.scan_events_max,
+                )
+            )
+            self._looked_until = found.until
+            self._naming += found.naming
+            self._holding += found.holding
+            self._callbacks += len(found.naming) + len(found.holding)
+            self._messages |= found.messages
+            self._recipients |= found.recipients
+            note = "looking for what to erase"
+            self._tell(Progress(found.until - first, until - first, "events", note))
+
+    async def _erase_found(self) -> Position | None:
+        """Erase all that was found since the last time; the last ERASURE event."""
+        forgotten_too = await self._forgotten()
+        self._messages |= forgotten_too.messages
+        self._recipients |= forgotten_too.recipients
+        touched = await self._positions_of(forgotten_too.touched)
+        positions = self._naming + self._holding
+        self._naming, self._holding = [], []
+        if not positions and forgotten_too.change == BaselineChange([], [], []):
+            return None
+        most = self._parts.limits.erase_events_max
+        last: Position | None = None
+        for first in range(0, max(1, len(positions)), most):
+            chunk = positions[first : first + most]
+            # The baseline with the first of them: what follows is folded anew without it.
+            last = await self._erase(
+                chunk,
+                [] if first else touched,
+                BaselineChange() if first else forgotten_too.change,
+            )
+            done = first + len(chunk)
+            self._tell(Progress(done, len(positions), "callbacks", "erasing"))
+        return last
+
+    async def _erase(
+        self, positions: Sequence[Position], touched: list[Position], change: BaselineChange
+    ) -> Position:
+        now_us = self._parts.clock.now_us()
+        tombstones = await self._parts.log.run(
+            partial(buried, subject=self._subject, positions=positions, erase_time_us=now_us)
+        )
+        erasure = Erasure(now_us, reason_of(self._subject), (*positions, *touched), len(tombstones))
+        event = NewEvent("", now_us, EventKind.ERASURE, _encode(erasure))
+        return await self._parts.appender.erase(tombstones, event, change)
+
+    async def _forgotten(self) -> Forgotten:
+        return await self._parts.log.run(lambda log: forgotten(log.baseline(), self._subject))
+
+    async def _positions_of(self, keys: set[MessageKey]) -> list[Position]:
+        """One event of each message."""
+        return await self._parts.views.run(
+            lambda views: [
+                found[0].place.position for key in keys if (found := views.reports(key, _START, 1))
+            ]
+        )
+
+
+def _messages_of(phone: str, views: ViewsReader) -> dict[MessageKey, Place]:
+    """The messages of a phone, each with its first report."""
+    found: dict[MessageKey, Place] = {}
+    before: Place | None = _NEWEST
+    while before is not None:
+        page = views.last_changed(MessageFilter(phone=phone), before, _PAGE, _PAGE)
+        found.update({MessageKey(one.instance, one.message_id): one.first_at for one in page[0]})
+        before = page.end
+    return found

@@ -1,0 +1,112 @@
+"""The long tasks, one at a time, and retention by the clock."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from service import errors
+from service.clock import US_PER_S
+from service.domain.erasure import Subject
+from service.domain.events import Position
+from service.domain.progress import Progress
+from service.eventlog.log import LogReader
+from service.upkeep.erasure import Parts, Tell, ViewsTasks, forget
+
+_log = structlog.get_logger(__name__)
+_US_PER_DAY = 86_400 * US_PER_S
+
+
+class Tasks(ViewsTasks, Protocol):
+    """What the projector does in steps."""
+
+    async def rebuild(self, *, check: bool, tell: Tell) -> None: ...
+
+    async def retain(self, keep_from: Position, tell: Tell) -> None: ...
+
+
+class Upkeep:
+    """Every task waits for the one before it. A caller that leaves ends its task."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        tasks: Tasks,
+        handed_out: Callable[[], Position],
+        retention_days: float | None,
+    ) -> None:
+        """`handed_out` says how far the watchers have been served: retention stays behind it."""
+        self._parts = parts
+        self._tasks = tasks
+        self._handed_out = handed_out
+        self._retention_days = retention_days
+        self._turn = asyncio.Lock()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    def rebuild(self, *, check: bool) -> AsyncGenerator[Progress]:
+        """Raises RetryLater if a store cannot be used, or in a drain."""
+        return self._followed(lambda tell: self._tasks.rebuild(check=check, tell=tell))
+
+    def forget(self, subject: Subject, *, dry_run: bool) -> AsyncGenerator[Progress]:
+        """Raises RetryLater if a store cannot be used, or in a drain."""
+        return self._followed(lambda tell: forget(self._parts, subject, dry_run=dry_run, tell=tell))
+
+    async def retain_by_the_clock(self) -> None:
+        """Remove what is too old, now and again, until cancelled."""
+        while self._retention_days is not None:
+            try:
+                await self.retain(self._retention_days)
+            except errors.ShuttingDown:
+                return
+            except errors.PlugstatusError:
+                _log.exception("retention failed, trying again later")
+            await asyncio.sleep(self._parts.limits.retention_pause_s)
+
+    async def retain(self, days: float) -> None:
+        """Remove every event received longer ago, as far as the views and watchers are."""
+        too_old_us = int(self._parts.clock.now_us() - days * _US_PER_DAY)
+        handed_out = self._handed_out()
+        keep_from = await self._parts.log.run(lambda log: _first_kept(log, too_old_us))
+        steps = self._followed(lambda tell: self._tasks.retain(min(keep_from, handed_out), tell))
+        async for _ in steps:
+            pass
+
+    def drain(self) -> None:
+        """End every task with ShuttingDown; what they have done stays done."""
+        self._draining = True
+        for task in self._under_way:
+            task.cancel()
+
+    async def _followed(self, begin: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[Progress]:
+        """The task's newest progress now and again, and its last one. Closing it ends the task."""
+        if self._draining:
+            raise errors.ShuttingDown
+        newest: deque[Progress] = deque(maxlen=1)
+        task = asyncio.create_task(self._alone(begin, newest.append))
+        self._under_way.add(task)
+        try:
+            running = True
+            while running:
+                pause_s = self._parts.limits.task_progress_s
+                running = bool((await asyncio.wait({task}, timeout=pause_s))[1])
+                if newest:
+                    yield newest.pop()
+            if task.cancelled():
+                raise errors.ShuttingDown
+            await task
+        finally:
+            task.cancel()
+            self._under_way.discard(task)
+
+    async def _alone(self, begin: Callable[[Tell], Awaitable[None]], tell: Tell) -> None:
+        if self._turn.locked():
+            tell(Progress(0, 0, "", "waiting for another task to end"))
+        async with self._turn:
+            await begin(tell)
+
+
+def _first_kept(log: LogReader, too_old_us: int) -> Position:
+    return log.received_from(too_old_us) or log.head().position

@@ -1,0 +1,264 @@
+"""The views in one SQLite file, written: two slots, one connection."""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from service import errors
+from service.database import sqlite
+from service.domain.events import Mark, Position
+from service.domain.instance import Instance
+from service.domain.message import Message, MessageKey, Recipient, RecipientKey
+from service.domain.webhook import WebhookUpdate
+from service.views import rows
+from service.views import sqlite_statements as sql
+from service.views.comparison import compared
+from service.views.sqlite_errors import translated
+from service.views.sqlite_statements import Statements
+from service.views.store import Checkpoint, Comparison, ViewsBatch
+from service.views.tables import SLOTS, TABLES
+
+
+class _Generation(NamedTuple):
+    """A slot's row of `generations`."""
+
+    checkpoint: Checkpoint
+    kept_from: Position
+    program: str
+
+
+class SqliteSlotWriter:
+    """One slot, on a connection that someone else owns."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def checkpoint(self) -> Checkpoint:
+        return self._generation().checkpoint
+
+    def kept_from(self) -> Position:
+        return self._generation().kept_from
+
+    def messages(self, keys: Collection[MessageKey]) -> dict[MessageKey, Message]:
+        found = self._each(self._sql().message, keys)
+        return {MessageKey(row[0], row[1]): rows.message_of(row) for row in found}
+
+    def recipients(self, keys: Collection[RecipientKey]) -> dict[RecipientKey, Recipient]:
+        found = self._each(self._sql().recipient, keys)
+        return {RecipientKey(row[0], row[1], row[2]): rows.recipient_of(row) for row in found}
+
+    def last_webhook(self, instance: str) -> WebhookUpdate | None:
+        row = self._one(self._sql().last_webhook, (instance,))
+        return rows.webhook_of(row) if row else None
+
+    def webhook(self, update_id: str) -> WebhookUpdate | None:
+        row = self._one(self._sql().webhook, (update_id,))
+        return rows.webhook_of(row) if row else None
+
+    def instance(self, name: str) -> Instance | None:
+        row = self._one(self._sql().instance, (name,))
+        return rows.instance_of(row) if row else None
+
+    def keys_at(self, positions: Collection[Position]) -> set[MessageKey]:
+        found: set[MessageKey] = set()
+        with translated():
+            for position in positions:
+                cursor = self._connection.execute(self._sql().keys_at, (position,))
+                found.update(MessageKey(row[0], row[1]) for row in cursor)
+        return found
+
+    def positions_of(self, keys: Collection[MessageKey]) -> list[Position]:
+        found: set[Position] = set()
+        statement = self._sql().positions_of
+        with translated():
+            for key in keys:
+                found.update(row[0] for row in self._connection.execute(statement, key))
+        return sorted(found)
+
+    def apply(self, batch: ViewsBatch) -> None:
+        with self._transaction():
+            self._write(batch)
+
+    def _slot(self) -> str:
+        raise NotImplementedError
+
+    def _sql(self) -> Statements:
+        return sql.BY_SLOT[self._slot()]
+
+    def _generation(self) -> _Generation:
+        row = self._one(sql.GENERATION, (self._slot(),))
+        assert row is not None
+        return _Generation(Checkpoint(row[0], Mark(row[1], row[2])), row[3], row[4])
+
+    def _write(self, batch: ViewsBatch) -> None:
+        slot = self._slot()
+        since, until = batch.since, batch.until
+        advanced = self._connection.execute(
+            sql.ADVANCE,
+            (until.position, until.receive_time_us, slot, since.generation, since.mark.position),
+        )
+        if advanced.rowcount != 1:
+            raise errors.CheckpointMoved(
+                f"the views stand at {self.checkpoint()}, and the batch begins at {since}"
+            )
+        into = sql.BY_SLOT[slot]
+        many = self._connection.executemany
+        self._leave(into, batch.refolded, reports=True)
+        many(into.release, [(position,) for position in batch.released])
+        many(into.upsert_message, map(rows.message_row, batch.messages))
+        many(into.upsert_recipient, (rows.recipient_row(*pair) for pair in batch.recipients))
+        many(into.insert_feed, map(rows.feed_row, batch.feed))
+        many(into.upsert_quarantine, batch.quarantine)
+        many(into.upsert_webhook, map(rows.webhook_row, batch.webhooks))
+        many(into.upsert_instance, map(rows.instance_row, batch.instances))
+
+    def _leave(self, of: Statements, keys: Collection[MessageKey], *, reports: bool) -> None:
+        if reports:
+            self._connection.executemany(of.leave_feed, keys)
+        self._connection.executemany(of.leave_message, keys)
+        self._connection.executemany(of.leave_recipients, keys)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        connection = self._connection
+        with translated():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _one(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Any] | None:
+        with translated():
+            row: Sequence[Any] | None = self._connection.execute(statement, parameters).fetchone()
+        return row
+
+    def _each(self, statement: str, keys: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        execute = self._connection.execute
+        with translated():
+            for key in keys:
+                row = execute(statement, key).fetchone()
+                if row is not None:
+                    yield row
+
+
+class SqliteViewsWriter(SqliteSlotWriter):
+    """The file's one writing connection; as a slot, the live one."""
+
+    def __init__(self, path: Path, log_identity: str) -> None:
+        """Raises StoreUnusable if the file cannot be opened, or holds the views of another log."""
+        super().__init__(sqlite.connect_writer(path))
+        row = self._one(sql.LOG_IDENTITY)
+        assert row is not None
+        if row[0] == "":
+            with translated():
+                self._connection.execute(sql.SET_LOG_IDENTITY, (log_identity,))
+        elif row[0] != log_identity:
+            self.close()
+            raise errors.StoreUnusable(
+                f"{path} holds the views of another event log: move it away, and the views are "
+                "built again from this one"
+            )
+        self._live_slot = self._read_live_slot()
+
+    def close(self) -> None:
+        sqlite.close_writer(self._connection)
+
+    def spare(self) -> "SqliteSpareWriter":
+        return SqliteSpareWriter(self._connection)
+
+    def switch(self) -> None:
+        with self._transaction():
+            spare = self.spare()
+            live_mark, spare_mark = self.checkpoint().mark, spare.checkpoint().mark
+            if live_mark != spare_mark:
+                raise errors.CheckpointMoved(
+                    f"the views stand at {live_mark}, and the rebuilt ones at {spare_mark}"
+                )
+            self._connection.execute(sql.SWITCH, (spare.slot(),))
+        self._live_slot = self._read_live_slot()
+
+    def compare(self, rows_max: int) -> Iterator[Comparison]:
+        spare = self.spare()
+        for table in TABLES[self._slot()]._fields:
+            yield from compared(
+                table,
+                TABLES[self._slot()]._asdict()[table],
+                partial(self._page, self._slot(), table, rows_max),
+                partial(self._page, spare.slot(), table, rows_max),
+                rows_max,
+            )
+
+    def ended_before(self, position: Position) -> list[MessageKey]:
+        with translated():
+            found = self._connection.execute(self._sql().ended_before, (position, position))
+            return list({MessageKey(row[0], row[1]): None for row in found})
+
+    def prune(self, kept_from: Position) -> None:
+        of, slot = self._sql(), self._slot()
+        ended = self.ended_before(kept_from)
+        with self._transaction():
+            execute = self._connection.execute
+            self._leave(of, ended, reports=False)
+            execute(of.expire_feed, (kept_from,))
+            execute(of.expire_quarantine, (kept_from,))
+            execute(of.expire_webhooks, (kept_from, kept_from))
+            execute(sql.KEEP_FROM, (kept_from, slot))
+
+    def wipe(self, *, whole: bool) -> None:
+        with translated():
+            sqlite.wipe(self._connection, whole=whole)
+
+    def _slot(self) -> str:
+        return self._live_slot
+
+    def _read_live_slot(self) -> str:
+        row = self._one(sql.LIVE)
+        assert row is not None
+        return str(row[0])
+
+    def _page(
+        self, slot: str, table: str, rows_max: int, after: Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
+        with translated():
+            return self._connection.execute(
+                sql.BY_SLOT[slot].pages[table], (*after, rows_max)
+            ).fetchall()
+
+
+class SqliteSpareWriter(SqliteSlotWriter):
+    """The slot beside the live one."""
+
+    def program(self) -> str:
+        return self._generation().program
+
+    def clear(self, rows_max: int) -> int:
+        cleared = 0
+        with self._transaction():
+            self._connection.execute(sql.BEGIN_GENERATION, (0, 0, 0, 1, "", self._slot()))
+            for statement in self._sql().clear.values():
+                if cleared < rows_max:
+                    cleared += self._connection.execute(statement, (rows_max - cleared,)).rowcount
+        return cleared
+
+    def begin(self, generation: int, kept_from: Position, program: str) -> None:
+        with self._transaction():
+            self._connection.execute(
+                sql.BEGIN_GENERATION, (generation, 0, 0, kept_from, program, self._slot())
+            )
+
+    def slot(self) -> str:
+        """Its name."""
+        return self._slot()
+
+    def _slot(self) -> str:
+        # Asked for at every use: a switch makes it the other one.
+        row = self._one(sql.LIVE)
+        assert row is not None
+        return next(slot for slot in SLOTS if slot != row[0])
