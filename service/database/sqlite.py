@@ -11,6 +11,8 @@ Forgotten: what is deleted is overwritten, so that erasure leaves nothing behind
 """
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,12 +20,12 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from service import errors
+from service.database import search
 
 _BUSY_TIMEOUT_MS = 2_000
 """Only an outsider can hold the write lock: wait out a backup tool, then say 503."""
 
 _CACHE_KIB = 64 * 1024
-_READ_BYTES = 1024 * 1024
 
 
 def database_path(variable: str, url_text: str) -> Path:
@@ -97,21 +99,19 @@ def wipe(connection: sqlite3.Connection, *, whole: bool) -> None:
 def holds_trace(connection: sqlite3.Connection, text: str) -> bool:
     """Does the text stand in the connection's file or in the log beside it, in use or not?
 
-    Reads both from end to end. A text that two pages share is not found, here or by anybody.
+    Both are read from end to end, by a process of its own. A text that lies across two pages is
+    not found, here or by anybody. Raises sqlite3.Error if they cannot be read.
     """
-    needle = text.encode()
-    file = Path(connection.execute("PRAGMA database_list").fetchone()[2])
-    return any(_stands_in(path, needle) for path in (file, file.with_name(file.name + "-wal")))
-
-
-def _stands_in(path: Path, needle: bytes) -> bool:
-    kept = b""
-    with suppress(FileNotFoundError), path.open("rb") as opened:
-        while block := opened.read(_READ_BYTES):
-            if needle in kept + block:
-                return True
-            kept = block[-len(needle) :]
-    return False
+    file = str(connection.execute("PRAGMA database_list").fetchone()[2])
+    found = subprocess.run(  # noqa: S603
+        [sys.executable, "-I", search.__file__, file, f"{file}-wal"],
+        input=text.encode(),
+        capture_output=True,
+        check=False,
+    )
+    if found.returncode not in (0, 1) or found.stderr:
+        raise sqlite3.OperationalError(f"{file} cannot be searched: {found.stderr.decode()}")
+    return found.returncode == 0
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
