@@ -29,7 +29,7 @@ from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
 from service.projector.runner import Projector
 from service.projector.tasks import ProjectorTasks
 from service.telemetry import Metrics
-from service.upkeep.erasure import Parts
+from service.upkeep.parts import Parts
 from service.upkeep.upkeep import Upkeep
 from service.views.sqlite_reader import SqliteViewsReader
 from service.views.sqlite_writer import SqliteViewsWriter

@@ -82,15 +82,21 @@ def close_writer(connection: sqlite3.Connection) -> None:
     connection.close()
 
 
-def wipe(connection: sqlite3.Connection, *, whole: bool) -> None:
+def rewrite(connection: sqlite3.Connection) -> None:
+    """Write the file of a writing connection anew. Raises sqlite3.Error.
+
+    Deleted rows are overwritten as they go (`secure_delete`), but a page that was split or joined
+    may keep copies of rows which it once held. Takes the file's size again on disk, twice for
+    moments; readers go on meanwhile.
+    """
+    connection.execute("VACUUM")
+
+
+def wipe(connection: sqlite3.Connection) -> None:
     """Bring all into the file of a writing connection, and empty the log beside it.
 
-    Deleted rows are overwritten as they go (`secure_delete`), but for copies that a page keeps of
-    rows it once held; with `whole` the file is written anew, without any of them.
     Raises sqlite3.Error, also if readers were in the way: then it can be tried again.
     """
-    if whole:
-        connection.execute("VACUUM")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         raise sqlite3.OperationalError("readers are in the way of a checkpoint")

@@ -215,9 +215,10 @@ class GroupCommit:
             work = self._collected.popleft()
         self._writing = work is not None
         if work is not None:
-            self._idle.clear()
             self._handed_over.put(work)
-        elif not self._collected:
+        if self._writing or self._collected:
+            self._idle.clear()
+        else:
             self._idle.set()
 
     def _settle(self, batch: _Batch, first: Position, failure: str) -> None:

@@ -65,13 +65,16 @@ class LogWriter(Protocol):
         """
         ...
 
-    def wipe(self, *, whole: bool) -> None:
-        """Leave no trace of what was erased in the files.
+    def rewrite(self) -> None:
+        """Write the store's file anew, without the gaps that may keep copies of deleted rows.
 
-        Brings everything into the store's file and empties what lies beside it; with `whole` the
-        file is also written anew, without the gaps that deleted rows leave. That takes as much
-        free disk again and holds up every append meanwhile. Raises LogUnavailable.
+        It takes the file's size again on disk, and every append waits. Raises LogUnavailable.
         """
+        ...
+
+    def wipe(self) -> None:
+        """Empty what lies beside the store's file. Raises LogUnavailable, also while a reader is
+        in the way."""
         ...
 
     def close(self) -> None: ...

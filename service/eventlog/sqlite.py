@@ -14,6 +14,7 @@ from service.database.sqlite import (
     connect_reader,
     connect_writer,
     holds_trace,
+    rewrite,
     wipe,
 )
 from service.domain.events import BEFORE_FIRST, ORIGIN, Event, EventKind, Mark, NewEvent, Position
@@ -150,9 +151,13 @@ class SqliteLogWriter:
             sqlite_baseline.write(connection, baseline)
             return self._insert([erasure])
 
-    def wipe(self, *, whole: bool) -> None:
+    def rewrite(self) -> None:
         with translated():
-            wipe(self._connection, whole=whole)
+            rewrite(self._connection)
+
+    def wipe(self) -> None:
+        with translated():
+            wipe(self._connection)
 
     def pragmas(self) -> dict[str, str | int]:
         """What this very connection runs with: the journal mode and the synchronous level."""

@@ -48,13 +48,22 @@ class ProjectorTasks:
             lambda hands: cleared(hands.views.spare(), self._limits.clear_rows_max), tell
         )
 
-    async def wipe(self, *, whole: bool, tell: Tell) -> None:
-        """Leave no trace of deleted rows in the views' files."""
+    async def rewrite(self, tell: Tell) -> None:
+        """Write the views' file anew. Nothing is folded meanwhile."""
 
-        def wipe(hands: Hands) -> Iterator[Progress]:
+        def rewritten(hands: Hands) -> Iterator[Progress]:
+            yield Progress(0, 0, "", "writing the views' file anew")
+            hands.views.rewrite()
+
+        await self._perform(rewritten, tell)
+
+    async def wipe(self, tell: Tell) -> None:
+        """Empty what lies beside the views' file."""
+
+        def wiped(hands: Hands) -> Iterator[Progress]:
             for left in reversed(range(self._limits.wipe_tries_max)):
                 try:
-                    hands.views.wipe(whole=whole)
+                    hands.views.wipe()
                 except errors.ViewsUnavailable:
                     # A reader is in the way, for moments.
                     if not left:
@@ -63,7 +72,7 @@ class ProjectorTasks:
                     return
                 yield Progress(0, 0, "", "wiping the files")
 
-        await self._perform(wipe, tell)
+        await self._perform(wiped, tell)
 
     async def _perform(self, task: Task, tell: Tell) -> None:
         await asyncio.wrap_future(self._projector.perform(task, tell))

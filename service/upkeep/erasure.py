@@ -10,53 +10,27 @@
 5. The slot beside the live views is emptied, and the files are wiped until the text is in none.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
 
 import msgspec
 
 from service import errors
-from service.clock import Clock
-from service.config import Limits
-from service.database.readers import ReaderPool
 from service.domain.erasure import Erasure, Subject
 from service.domain.events import BEFORE_FIRST, EventKind, NewEvent, Place, Position
 from service.domain.message import MessageKey
 from service.domain.progress import Progress
-from service.eventlog.group_commit import GroupCommit
-from service.eventlog.log import BaselineChange, LogReader
+from service.eventlog.log import BaselineChange
 from service.upkeep.baseline import Forgotten, forgotten
+from service.upkeep.parts import Parts, Tell
 from service.upkeep.scan import buried, look, reason_of
+from service.upkeep.wiping import wipe_all
 from service.views.store import MessageFilter, ViewsReader
 
 _encode = msgspec.json.Encoder().encode
 _NEWEST = Place(Position(2**62))
 _START = Place(BEFORE_FIRST)
 _PAGE = 1_000
-
-Tell = Callable[[Progress], None]
-
-
-class ViewsTasks(Protocol):
-    """What the projector does for an erasure."""
-
-    async def clear_spare(self, tell: Tell) -> None: ...
-
-    async def wipe(self, *, whole: bool, tell: Tell) -> None: ...
-
-
-class Parts(NamedTuple):
-    """What an erasure works with."""
-
-    appender: GroupCommit
-    log: ReaderPool[LogReader]
-    views: ReaderPool[ViewsReader]
-    views_reached: Callable[[Position, float], Awaitable[None]]
-    """Waits until the views stand there; raises ViewsBehind after so many seconds."""
-    tasks: ViewsTasks
-    clock: Clock
-    limits: Limits
 
 
 async def forget(parts: Parts, subject: Subject, *, dry_run: bool, tell: Tell) -> None:
@@ -76,40 +50,8 @@ async def forget(parts: Parts, subject: Subject, *, dry_run: bool, tell: Tell) -
     last = await errand.erase_all()
     if last is not None:
         await parts.views_reached(last, float("inf"))
-    left = await _wiped(parts, subject.phone or subject.message_id, tell)
+    left = await wipe_all(parts, subject.phone or subject.message_id, tell)
     tell(errand.summary("erased", left))
-
-
-async def _wiped(parts: Parts, text: str, tell: Tell) -> str:
-    """Wipe the files; where the text stands all the same, for people, or nothing."""
-    tell(Progress(0, 0, "", "wiping the files"))
-    await parts.tasks.wipe(whole=False, tell=tell)
-    await _wipe_log(parts, whole=False)
-    if await parts.views.run(lambda views: views.holds_trace(text)):
-        await parts.tasks.wipe(whole=True, tell=tell)
-    if await parts.log.run(lambda log: log.holds_trace(text)):
-        await _wipe_log(parts, whole=True)
-    left = [
-        name
-        for name, holds in (
-            ("the event log", await parts.log.run(lambda log: log.holds_trace(text))),
-            ("the views", await parts.views.run(lambda views: views.holds_trace(text))),
-        )
-        if holds
-    ]
-    return f"; the same text stays in {' and '.join(left)}, about something else" if left else ""
-
-
-async def _wipe_log(parts: Parts, *, whole: bool) -> None:
-    for left in reversed(range(parts.limits.wipe_tries_max)):
-        try:
-            await parts.appender.remove(lambda log: log.wipe(whole=whole))
-        except errors.LogUnavailable:
-            # A reader is in the way, for moments.
-            if not left:
-                raise
-        else:
-            return
 
 
 class _Errand:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from service.domain.erasure import Subject, Tombstone, tombstone
-from service.domain.events import Event, EventKind, Position
+from service.domain.events import BEFORE_FIRST, Event, EventKind, Position
 from service.domain.message import MessageKey, Report
 from service.eventlog.log import LogReader
 from service.plugchat.reading import read
@@ -79,6 +79,17 @@ def _tombstone(event: Event, subject: Subject, erase_time_us: int) -> Tombstone:
     )
 
 
+def still_said(log: LogReader, text: str) -> bool:
+    """Does an event hold the text as it stands in a file?"""
+    needle = text.encode()
+    position = BEFORE_FIRST
+    while events := log.read(position, _SCAN_EVENTS, _PLENTY_BYTES):
+        if any(needle in event.content for event in events):
+            return True
+        position = events[-1].position
+    return False
+
+
 def reason_of(subject: Subject) -> str:
     return "phone" if subject.phone else "message"
 
@@ -116,5 +127,6 @@ def _texts(event: Event, reports: Iterable[Report]) -> Iterable[str]:
     ]
 
 
+_SCAN_EVENTS = 2_000
 _PLENTY_BYTES = 8 * 1024 * 1024
 """Contents held in memory at once."""

@@ -13,7 +13,8 @@ from service.domain.erasure import Subject
 from service.domain.events import Position
 from service.domain.progress import Progress
 from service.eventlog.log import LogReader
-from service.upkeep.erasure import Parts, Tell, ViewsTasks, forget
+from service.upkeep.erasure import forget
+from service.upkeep.parts import Parts, Tell, ViewsTasks
 
 _log = structlog.get_logger(__name__)
 _US_PER_DAY = 86_400 * US_PER_S

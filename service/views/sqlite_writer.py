@@ -211,9 +211,13 @@ class SqliteViewsWriter(SqliteSlotWriter):
             execute(of.expire_webhooks, (kept_from, kept_from))
             execute(sql.KEEP_FROM, (kept_from, slot))
 
-    def wipe(self, *, whole: bool) -> None:
+    def rewrite(self) -> None:
         with translated():
-            sqlite.wipe(self._connection, whole=whole)
+            sqlite.rewrite(self._connection)
+
+    def wipe(self) -> None:
+        with translated():
+            sqlite.wipe(self._connection)
 
     def _slot(self) -> str:
         return self._live_slot

@@ -217,11 +217,16 @@ class ViewsWriter(GenerationWriter, Protocol):
         """
         ...
 
-    def wipe(self, *, whole: bool) -> None:
-        """Leave no trace of deleted rows in the files; `whole` writes the file anew.
+    def rewrite(self) -> None:
+        """Write the store's file anew, without the gaps that may keep copies of deleted rows.
 
-        Raises ViewsUnavailable, also while a reader is in the way.
+        It takes the file's size again on disk. Raises ViewsUnavailable.
         """
+        ...
+
+    def wipe(self) -> None:
+        """Empty what lies beside the store's file. Raises ViewsUnavailable, also while a reader
+        is in the way."""
         ...
 
     def close(self) -> None: ...

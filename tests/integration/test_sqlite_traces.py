@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.database import search
-from service.database.sqlite import connect_reader, connect_writer, holds_trace, wipe
+from service.database.sqlite import connect_reader, connect_writer, holds_trace, rewrite, wipe
 
 TEXT = "5511987654321"
 
@@ -36,7 +36,7 @@ def test_a_deleted_row_is_overwritten(path: Path, size: int) -> None:
         stored = holds_trace(reader, TEXT)
         writer.execute("DELETE FROM rows WHERE id = 1")
         unwiped = holds_trace(reader, TEXT)
-        wipe(writer, whole=False)
+        wipe(writer)
         wiped = holds_trace(reader, TEXT)
 
     assert (True, True, False) == (stored, unwiped, wiped)
@@ -52,9 +52,10 @@ def test_a_whole_wipe_takes_what_older_connections_left(path: Path) -> None:
         )
         careless.execute("DELETE FROM rows")
     with closing(connect_writer(path)) as writer, closing(connect_reader(path)) as reader:
-        wipe(writer, whole=False)
+        wipe(writer)
         left = holds_trace(reader, TEXT)
-        wipe(writer, whole=True)
+        rewrite(writer)
+        wipe(writer)
         gone = not holds_trace(reader, TEXT)
 
     assert (True, True) == (left, gone)
@@ -70,10 +71,10 @@ def test_a_reader_in_the_way_is_told(path: Path) -> None:
         reader.execute("SELECT * FROM rows").fetchall()
         writer.execute("INSERT INTO rows VALUES (2, 'b')")
         with pytest.raises(sqlite3.OperationalError, match="readers are in the way"):
-            wipe(writer, whole=False)
+            wipe(writer)
         reader.execute("ROLLBACK")
 
-        wipe(writer, whole=False)
+        wipe(writer)
 
 
 LOCKED = """

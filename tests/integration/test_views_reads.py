@@ -323,7 +323,7 @@ WRITER_READS: dict[str, Callable[[ViewsWriter], object]] = {
     "positions_of": lambda writer: writer.positions_of([KEY]),
     "ended_before": lambda writer: writer.ended_before(Position(2)),
 }
-WRITER_WRITES = {"apply", "spare", "switch", "compare", "prune", "wipe", "close"}
+WRITER_WRITES = {"apply", "spare", "switch", "compare", "prune", "rewrite", "wipe", "close"}
 ONE_ROW_TABLES = {"views", "generations"}
 
 
