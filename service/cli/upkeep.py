@@ -1,5 +1,6 @@
 """`rebuild` and `forget`: asked of the running server, or done here while none runs."""
 
+import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -17,6 +18,7 @@ from service.cli.options import (
     setting_options,
     target_of,
 )
+from service.cli.output import plain
 from service.cli.progress import ProgressBar
 from service.client import StatusClient
 from service.clock import SystemClock
@@ -29,6 +31,9 @@ from service.telemetry import Metrics, configure_logging
 from service.wire import encode
 
 _store_options = setting_options(config.SETTINGS[:3])
+
+_LAST_S = 0.5
+"""Nothing follows the last progress for that long; behind others something soon does."""
 
 Step = tuple[pb.TaskProgress, int]
 """The progress, and how many differences there are so far."""
@@ -97,19 +102,24 @@ def _done(
 ) -> Step:
     """Have it done, with a bar; what came of it goes to standard output, and is returned."""
     target = target_of(options)
+    answered = False
     with ProgressBar() as bar:
 
-        async def followed(steps: AsyncIterator[Step]) -> Step:
-            last: Step | None = None
-            async for step in steps:
-                if last is not None:
-                    bar.show(last[0])
-                last = step
-            return last or (pb.TaskProgress(), 0)
+        async def asked(client: StatusClient) -> AsyncIterator[Step]:
+            nonlocal answered
+            async for step in ask(client):
+                answered = True
+                yield step
 
         try:
-            last = run(target, lambda client: followed(ask(client)))
+            last = run(target, lambda client: _followed(asked(client), bar))
         except Unreachable:
+            if answered:
+                # It may be on its way back: the stores are its own.
+                raise Unreachable(
+                    f"the plugstatus at {target.address} ended meanwhile: what it has done stays "
+                    "done, and run again this goes on from there"
+                ) from None
             settings = config.load(given_settings(options), insecure=True)
             if not StorePaths(settings).exist():
                 raise
@@ -119,9 +129,25 @@ def _done(
                 err=True,
             )
             configure_logging("warning")
-            last = run_async(followed(_worked(settings, work)))
-    click.echo(last[0].note)
+            last = run_async(_followed(_worked(settings, work), bar))
+    click.echo(plain(last[0].note))
     return last
+
+
+async def _followed(steps: AsyncIterator[Step], bar: ProgressBar) -> Step:
+    """Show all but the last one, which is what came of it."""
+    last: Step | None = None
+    while True:
+        coming = asyncio.ensure_future(anext(steps, None))
+        ended, _ = await asyncio.wait({coming}, timeout=_LAST_S)
+        if last is not None and not ended:
+            bar.show(last[0])
+        step = await coming
+        if step is None:
+            return last or (pb.TaskProgress(), 0)
+        if last is not None and ended:
+            bar.show(last[0])
+        last = step
 
 
 async def _worked(
