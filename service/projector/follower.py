@@ -1,6 +1,6 @@
 """One generation of the views, following the log a batch at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 
@@ -71,6 +71,11 @@ class Follower:
 
         Raises StoreUnusable if the views hold some of the removed events and not all of them.
         """
+        for _ in self.beginning():
+            pass
+
+    def beginning(self) -> Iterator[int]:
+        """The same in steps: how many rows so far. Nothing may be removed meanwhile."""
         cut = self._log.last_removed()
         since = self._views.checkpoint()
         if since.mark.position >= cut.position:
@@ -80,8 +85,12 @@ class Follower:
                 f"the views stand at position {since.mark.position}, and retention has removed "
                 f"events behind it from this log: move the views away, and they are built again"
             )
+        rows = 0
         for part in self._log.baseline().parts(_BASELINE_ROWS):
             self._views.apply(_baseline(since, since.mark, part))
+            rows += len(part.messages) + len(part.recipients)
+            rows += len(part.webhooks) + len(part.instances)
+            yield rows
         # Only now, so that one that was killed before begins again.
         self._views.apply(_baseline(since, cut, BaselinePart([], [], [], [])))
 

@@ -1,7 +1,7 @@
 """Rebuilding the views: fold the whole log into the spare slot, then switch, or compare.
 
     clear the spare slot ─ take over the baseline ─ fold up to the live position ┬ switch ─ clear
-                                                                                 └ compare
+                                                                                 └ compare ─ clear
 
 Every step is durable and says how far it got, so that a rebuild which was killed goes on where it
 was, if the same version goes on; another one may fold otherwise, and begins again. The live views
@@ -9,6 +9,8 @@ are folded between the steps, so the rebuilt ones reach them and stay beside the
 """
 
 from collections.abc import Iterator
+
+import msgspec
 
 from service import __version__
 from service.clock import Clock
@@ -43,7 +45,8 @@ class Rebuild:
         follower = Follower(
             hands.log, spare, self._cursors, self._limits, self._limits.rebuild_events_max
         )
-        follower.begin()
+        for rows in follower.beginning():
+            yield Progress(rows, 0, "baseline rows", "taking over what removed events came to")
         yield from _caught_up(hands, spare, follower)
         if self._check:
             yield from self._compared(hands, spare, follower)
@@ -64,7 +67,8 @@ class Rebuild:
         pages = hands.views.compare(self._limits.compare_rows_max)
         while True:
             # Without a pause before the page is read, so that both stand at the same event.
-            yield from _caught_up(hands, spare, follower)
+            for _ in _caught_up(hands, spare, follower):
+                yield Progress(rows, 0, "rows", "comparing", differences)
             page = next(pages, None)
             if page is None:
                 break
@@ -72,6 +76,8 @@ class Rebuild:
             differences += len(page.differences)
             examples += page.differences[: _EXAMPLES_MAX - len(examples)]
             yield Progress(rows, 0, "rows", "comparing", differences)
+        for progress in cleared(spare, self._limits.clear_rows_max):
+            yield msgspec.structs.replace(progress, differences=differences)
         yield Progress(rows, rows, "rows", _told(rows, differences, examples), differences)
 
 
@@ -80,7 +86,17 @@ def cleared(spare: SpareWriter, rows_max: int) -> Iterator[Progress]:
     rows = 0
     while more := spare.clear(rows_max):
         rows += more
-        yield Progress(rows, 0, "rows", "clearing the views that are not live")
+        yield Progress(rows, 0, "spare rows", "clearing the views that are not live")
+
+
+def tidied(hands: Hands, rows_max: int) -> Iterator[Progress]:
+    """Empty the spare slot, unless it holds what a rebuild would go on with.
+
+    What a kill left there would stay until the next rebuild, whatever retention removes meanwhile.
+    """
+    spare = hands.views.spare()
+    if not _goes_on(hands, spare):
+        yield from cleared(spare, rows_max)
 
 
 def _goes_on(hands: Hands, spare: SpareWriter) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from service.domain.events import QuarantineReason
 from service.domain.progress import Progress
 from service.eventlog.log import LogReader
 from service.projector.follower import Follower
+from service.projector.rebuild import tidied
 from service.projector.task import Hands, Run, Task
 from service.telemetry import Metrics
 from service.views.store import ViewsBatch, ViewsWriter
@@ -85,6 +86,7 @@ class Projector:
         """
         assert self._thread is None
         stores = self._open()
+        self._asked.put(Run(self._tidied, lambda _: None))
         self._thread = threading.Thread(target=self._run, args=(stores,), name="projector")
         self._thread.start()
 
@@ -101,7 +103,7 @@ class Projector:
         run = Run(task, on_progress)
         self._asked.put(run)
         if self._stopping.is_set():
-            run.fail(errors.ShuttingDown())
+            run.refuse(errors.ShuttingDown())
         self._work.set()
         return run.ended
 
@@ -173,6 +175,9 @@ class Projector:
         self._fail_tasks(errors.ShuttingDown())
         if stores is not None:
             stores.close()
+
+    def _tidied(self, hands: Hands) -> Iterator[Progress]:
+        return tidied(hands, self._limits.clear_rows_max)
 
     def _step(self, stores: _Open) -> bool:
         """One step of the task under way, or of the next one; False if there is none."""

@@ -35,7 +35,7 @@ class Run:
 
     def step(self, hands: Hands) -> bool:
         """False once there is nothing more to do: `ended` says how it went."""
-        if self.ended.cancelled():
+        if self.ended.done():
             self._close()
             return False
         try:
@@ -55,6 +55,10 @@ class Run:
 
     def fail(self, error: Exception) -> None:
         self._close()
+        self.refuse(error)
+
+    def refuse(self, error: Exception) -> None:
+        """The same of one that another thread may be about to step, or stepping."""
         with suppress(InvalidStateError):
             self.ended.set_exception(error)
 

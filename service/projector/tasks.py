@@ -8,7 +8,7 @@ from service.clock import Clock
 from service.config import Limits
 from service.domain.events import Position
 from service.domain.progress import Progress
-from service.projector.rebuild import Rebuild, cleared
+from service.projector.rebuild import Rebuild, cleared, tidied
 from service.projector.retention import Cut, Retention
 from service.projector.runner import Projector
 from service.projector.task import Hands, Task
@@ -40,7 +40,18 @@ class ProjectorTasks:
 
     async def retain(self, keep_from: Position, tell: Tell) -> None:
         """Remove all events before a position that the views have passed."""
-        await self._perform(Retention(keep_from, self._write, self._cursors, self._limits), tell)
+        retention = Retention(keep_from, self._write, self._cursors, self._limits)
+
+        def retained(hands: Hands) -> Iterator[Progress]:
+            removed = False
+            for progress in retention(hands):
+                removed = True
+                yield progress
+            if removed:
+                # A rebuild that was left unfinished still has what was removed.
+                yield from tidied(hands, self._limits.clear_rows_max)
+
+        await self._perform(retained, tell)
 
     async def clear_spare(self, tell: Tell) -> None:
         """Empty what a rebuild left, unfinished or replaced."""

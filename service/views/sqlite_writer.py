@@ -181,8 +181,10 @@ class SqliteViewsWriter(SqliteSlotWriter):
                 raise errors.CheckpointMoved(
                     f"the views stand at {live_mark}, and the rebuilt ones at {spare_mark}"
                 )
-            self._connection.execute(sql.SWITCH, (spare.slot(),))
-        self._live_slot = self._read_live_slot()
+            slot = spare.slot()
+            self._connection.execute(sql.SWITCH, (slot,))
+        # Not read again: a failing read must not leave the next batch to the other slot.
+        self._live_slot = slot
 
     def compare(self, rows_max: int) -> Iterator[Comparison]:
         spare = self.spare()
