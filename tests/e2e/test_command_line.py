@@ -106,7 +106,7 @@ def test_history_tells_why(server: ServerProcess) -> None:
     reports = [json.loads(line) for line in lines.stdout.splitlines()]
 
     assert "first heard of: the message is READ" in told.stdout
-    assert "no change of status: READ outranks it" in told.stdout
+    assert "first heard that it was SENT; the message stays READ, which outranks it" in told.stdout
     assert '"status": "SENT"' in told.stdout or '"status":"SENT"' in told.stdout
     assert "\x1b" not in told.stdout
     assert [report["status"] for report in reports] == ["STATUS_READ", "STATUS_SENT"]
