@@ -81,7 +81,7 @@ def _delivery(event: Event, fields: Fields) -> Reading:
     status = Status.FAILED if _is_error(fields["error"]) else Status.SENT
     word = fields["status"]
     provider_status = str(word) if _is_string(word) else ""
-    return _reports(event, fields, _listed(fields["message_id"]), status, provider_status)
+    return _reports(event, fields, _listed(fields["messageId"]), status, provider_status)
 
 
 def _connection(state: ConnectionState, event: Event, fields: Fields) -> Reading:
@@ -124,13 +124,13 @@ def _reports(
         provider_status=bounded(word, SHORT_TEXT_BYTES_MAX),
         participant=_participant(fields),
         phone=bounded(phone, SHORT_TEXT_BYTES_MAX),
-        group=fields["is_group"] is True or phone.endswith("-group"),
+        group=fields["isGroup"] is True or phone.endswith("-group"),
         occur_time_us=event.receive_time_us if happened_us is None else happened_us,
         occur_time_estimated=happened_us is None,
         receive_time_us=event.receive_time_us,
-        failure_code=_text(fields["error_code"]),
+        failure_code=_text(fields["errorCode"]),
         failure_reason=_reason(error) if _is_error(error) else "",
-        provider_instance=_text(fields["instance_id"], MESSAGE_ID_CHARACTERS_MAX),
+        provider_instance=_text(fields["instanceId"], MESSAGE_ID_CHARACTERS_MAX),
     )
     return Reading(
         tuple(
@@ -161,7 +161,7 @@ def _message_id(value: Value) -> str | None:
 
 
 def _participant(fields: Fields) -> str:
-    for name in ("participant", "participant_lid", "participant_phone"):
+    for name in ("participant", "participantLid", "participantPhone"):
         # The suffix goes before the text is cut, or else half of it could stay.
         participant = bounded(_spelt(fields[name]).removesuffix("@lid"), SHORT_TEXT_BYTES_MAX)
         if participant:

@@ -31,30 +31,7 @@ class Object(str):
 
 Value = str | Number | Object | bool | list["Value"] | None
 
-_ABSENT = msgspec.Raw(b"")
-
-
-class _Members(msgspec.Struct, rename="camel", gc=False):
-    """The members any kind of callback is read for. The last of several with one name counts."""
-
-    type: msgspec.Raw = _ABSENT
-    status: msgspec.Raw = _ABSENT
-    ids: msgspec.Raw = _ABSENT
-    id: msgspec.Raw = _ABSENT
-    message_id: msgspec.Raw = _ABSENT
-    momment: msgspec.Raw = _ABSENT
-    phone: msgspec.Raw = _ABSENT
-    participant: msgspec.Raw = _ABSENT
-    participant_lid: msgspec.Raw = _ABSENT
-    participant_phone: msgspec.Raw = _ABSENT
-    is_group: msgspec.Raw = _ABSENT
-    instance_id: msgspec.Raw = _ABSENT
-    error: msgspec.Raw = _ABSENT
-    error_code: msgspec.Raw = _ABSENT
-
-
-_JSON_NAMES = {field.name: field.encode_name for field in msgspec.structs.fields(_Members)}
-_members = msgspec.json.Decoder(_Members)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str)
 _strings = msgspec.json.Decoder(list[str])
 _items = msgspec.json.Decoder(list[msgspec.Raw])
@@ -62,22 +39,20 @@ _LITERALS: dict[bytes, bool | None] = {b"true": True, b"false": False, b"null": 
 
 
 class Fields:
-    """A callback's members by their snake-case names; None for one that is not there."""
+    """A callback's members by name; None for one that is not there. The last of several counts."""
 
     def __init__(self, content: bytes) -> None:
         """Raises ValueError or RecursionError if the content is not a JSON object."""
-        self._members: _Members | None = None
+        self._raw: dict[str, msgspec.Raw] = {}
         self._values: dict[str, Value] = {}
         try:
-            self._members = _members.decode(content)
+            self._raw = _members.decode(content)
         except msgspec.DecodeError:
-            values = _standard_library(content)
-            self._values = {name: values.get(json_name) for name, json_name in _JSON_NAMES.items()}
+            self._values = _standard_library(content)
 
     def __getitem__(self, name: str) -> Value:
-        if self._members is None:
-            return self._values[name]
-        return _value(bytes(getattr(self._members, name)))
+        raw = self._raw.get(name)
+        return self._values.get(name) if raw is None else _value(bytes(raw))
 
 
 def _value(raw: bytes) -> Value:
@@ -91,8 +66,6 @@ def _value(raw: bytes) -> Value:
             return [_item(bytes(item)) for item in _items.decode(raw)]
     if first == b"{":
         return Object(raw.decode())
-    if raw == b"":
-        return None
     return _LITERALS[raw] if raw in _LITERALS else Number(raw.decode())
 
 

@@ -6,12 +6,10 @@ import pytest
 
 from service.cli import cli
 from service.config import CLIENT_SETTINGS, SETTINGS
-from service.plugchat.words import WORDS
 from service.telemetry import Metrics
 
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
-PROVIDER = (ROOT / "docs" / "provider.md").read_text()
 
 
 @pytest.mark.parametrize("setting", [*SETTINGS, *CLIENT_SETTINGS], ids=lambda s: str(s.name))
@@ -31,12 +29,6 @@ def test_metrics() -> None:
     ]
 
     assert [name for name in names if f"`{name}`" not in OPERATING] == []
-
-
-def test_words() -> None:
-    """Every status word stands in the page on the provider."""
-
-    assert [word for word in WORDS if f"`{word}`" not in PROVIDER] == []
 
 
 def test_commands() -> None:
