@@ -5,6 +5,7 @@ others too. So its body becomes a tombstone that still holds the reports about t
 old place, without the body: what a rebuild folds is then exactly what the live views hold.
 """
 
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -32,8 +33,18 @@ class Subject(msgspec.Struct, frozen=True):
         return MessageKey(instance, message_id) in self.messages or self.holds(message_id)
 
     def holds(self, text: str) -> bool:
-        """Does this text hold the phone?"""
-        return bool(self.phone) and self.phone in text
+        """Does this text hold the phone?
+
+        Also as an escape of JSON quoted in it: a failure's reason may be an object, as it was sent.
+        """
+        if not self.phone:
+            return False
+        while self.phone not in text:
+            plainer = _unescaped(text)
+            if plainer == text:
+                return False
+            text = plainer
+        return True
 
     def without(self, text: str) -> str:
         """The text, or nothing if it holds the phone."""
@@ -43,7 +54,7 @@ class Subject(msgspec.Struct, frozen=True):
         """Is a body with these texts to be erased?"""
         if self.phone:
             return any(
-                self.phone in text or MessageKey(instance, text) in self.messages for text in texts
+                self.holds(text) or MessageKey(instance, text) in self.messages for text in texts
             )
         return self.instance in ("", instance) and self.message_id in texts
 
@@ -141,3 +152,16 @@ def tombstone(
         provider_instance=subject.without(first.provider_instance),
         connection=connection,
     )
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([^u]))", re.DOTALL)
+
+
+def _unescaped(text: str) -> str:
+    """The text with one level of JSON's escapes undone, and without NUL."""
+    if "\\" not in text:
+        return text
+    undone = _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+    # Beyond the first plane a character is two escapes.
+    joined = undone.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return joined.replace("\0", "")

@@ -1,8 +1,8 @@
 """Erasure of a message or a phone, from both stores, while the service goes on.
 
 1. Which messages the phone has, the views know; so they are waited for.
-2. Every event up to the head is looked at. Those that name such a message go first, those that
-   hold the phone last: killed in between, the same request still finds all of the rest.
+2. Every event up to the head is looked at. Those that name such a message go first, then those
+   that hold the phone, the oldest last: killed in between, the same request still finds the rest.
 3. Each transaction puts tombstones in place and appends one ERASURE event that lists them, so
    the projector folds anew what they were about, at once or after a restart.
 4. For the events that came meanwhile the log is held for a moment: nothing is appended, the views
@@ -163,27 +163,39 @@ class _Errand:
 
     async def _erase_found(self) -> Position | None:
         """Erase all that was found since the last time; the last ERASURE event."""
-        forgotten_too = await self._forgotten()
-        self._messages |= forgotten_too.messages
-        self._recipients |= forgotten_too.recipients
-        touched = await self._positions_of(forgotten_too.touched)
-        positions = self._naming + self._holding
-        self._naming, self._holding = [], []
-        if not positions and forgotten_too.change == BaselineChange([], [], []):
+        found = await self._forgotten()
+        self._messages |= found.messages
+        self._recipients |= found.recipients
+        chunks = self._chunks(set(await self._positions_of(found.messages)))
+        touched = await self._positions_of(found.touched)
+        if not chunks and found.change == BaselineChange([], [], []):
             return None
-        most = self._parts.limits.erase_events_max
         last: Position | None = None
-        for first in range(0, max(1, len(positions)), most):
-            chunk = positions[first : first + most]
-            # The baseline with the first of them: what follows is folded anew without it.
-            last = await self._erase(
-                chunk,
-                [] if first else touched,
-                BaselineChange() if first else forgotten_too.change,
-            )
-            done = first + len(chunk)
-            self._tell(Progress(done, len(positions), "callbacks", "erasing"))
+        done, total = 0, sum(map(len, chunks))
+        for chunk in chunks[:-1]:
+            last = await self._erase(chunk, [], BaselineChange())
+            done += len(chunk)
+            self._tell(Progress(done, total, "callbacks", "erasing"))
+        last = await self._erase(chunks[-1] if chunks else [], touched, found.change)
+        self._tell(Progress(total, total, "callbacks", "erasing"))
         return last
+
+    def _chunks(self, kept_last: set[Position]) -> list[list[Position]]:
+        """What was found, as what each transaction erases; then nothing is found any more.
+
+        Whatever stays when the service dies in between, the phone's messages are known by it, and
+        no other ones are: by the oldest event that holds the phone, which goes last, or by the
+        baseline, which goes with the last transaction and one event of each message in it.
+        """
+        bound = max((one for one in self._holding if one in kept_last), default=BEFORE_FIRST)
+        early = [one for one in self._naming if one not in kept_last]
+        early += [one for one in reversed(self._holding) if one > bound]
+        late = [one for one in self._naming if one in kept_last]
+        late += [one for one in self._holding if one <= bound]
+        self._naming, self._holding = [], []
+        most = self._parts.limits.erase_events_max
+        chunks = [early[first : first + most] for first in range(0, len(early), most)]
+        return [*chunks, late] if late else chunks
 
     async def _erase(
         self, positions: Sequence[Position], touched: list[Position], change: BaselineChange
