@@ -1,8 +1,7 @@
 """The event log in one SQLite file."""
 
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from service.database.sqlite import (
     connect_writer,
     holds_trace,
     rewrite,
+    transaction,
     wipe,
 )
 from service.domain.events import BEFORE_FIRST, ORIGIN, Event, EventKind, Mark, NewEvent, Position
@@ -197,17 +197,8 @@ class SqliteLogWriter:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        connection = self._connection
-        with translated():
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                connection.execute("COMMIT")
-            except BaseException:
-                # SQLite rolls back by itself after some faults, and refuses to do it again.
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
+        with translated(), transaction(self._connection):
+            yield
 
 
 class SqliteLogReader:

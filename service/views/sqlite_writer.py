@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,16 +123,8 @@ class SqliteSlotWriter:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        connection = self._connection
-        with translated():
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
+        with translated(), sqlite.transaction(self._connection):
+            yield
 
     def _one(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Any] | None:
         with translated():
