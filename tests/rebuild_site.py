@@ -1,0 +1,102 @@
+"""Both stores of a data folder as the projector's thread has them, stepped by hand."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from service.clock import Clock
+from service.config import Limits
+from service.domain.events import EventKind, NewEvent, Position
+from service.domain.progress import Progress
+from service.domain.webhook import Attempt
+from service.eventlog.log import LogWriter
+from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.projector.follower import Follower
+from service.projector.rebuild import Rebuild
+from service.projector.retention import Retention
+from service.projector.task import Hands
+from service.views.sqlite_reader import SqliteViewsReader
+from service.views.sqlite_writer import SqliteViewsWriter
+from service.wire.cursor import CursorCodec
+from tests.clock import FakeClock
+from tests.histories import BEGIN_US, Said, events_of, recorded
+
+SMALL = Limits(rebuild_events_max=7, clear_rows_max=10, compare_rows_max=5, retention_events_max=20)
+"""Steps so small that a short history takes many."""
+
+
+class RebuildSite:
+    """A log of these callbacks and the views folded from it."""
+
+    def __init__(self, data_dir: Path, said: list[Said], clock: Clock | None = None) -> None:
+        recorded(data_dir, said)
+        self.data_dir = data_dir
+        self.said = list(said)
+        self.clock = clock or FakeClock()
+        self.open()
+
+    def open(self) -> None:
+        """Both stores anew, as after a kill."""
+        self.log = SqliteLogReader(self.data_dir / "events.db")
+        self.views = SqliteViewsWriter(self.data_dir / "views.db", self.log.identity)
+        self.cursors = CursorCodec(self.log.identity)
+        self.live = Follower(self.log, self.views, self.cursors, SMALL, SMALL.fold_events_max)
+
+    def close(self) -> None:
+        self.log.close()
+        self.views.close()
+
+    def append(self, said: list[Said]) -> None:
+        """Record these, and fold them into the live views."""
+        with closing(SqliteLogWriter(self.data_dir / "events.db")) as writer:
+            writer.append(events_of(said, len(self.said) + 1))
+        self.said += said
+        self.follow()
+
+    def attempt(self, instance: str) -> None:
+        """A webhook update without an outcome."""
+        attempt = Attempt("u1", "", "https://hooks.example/", "0f" * 32, "local")
+        content = msgspec.json.encode(attempt)
+        event = NewEvent(instance, BEGIN_US + 10**6, EventKind.WEBHOOK_ATTEMPT, content)
+        with closing(SqliteLogWriter(self.data_dir / "events.db")) as writer:
+            writer.append([event])
+        self.follow()
+
+    def follow(self) -> None:
+        while events := self.live.waiting():
+            self.live.advance(events)
+
+    def steps(self, *, check: bool = False, limits: Limits = SMALL) -> Iterator[Progress]:
+        """Of a rebuild."""
+        return Rebuild(self.cursors, self.clock, limits, check=check)(self.hands)
+
+    def rebuilt(self, **given: Any) -> Progress:
+        """Rebuild to the end; the last progress."""
+        return list(self.steps(**given))[-1]
+
+    def checked(self) -> Progress:
+        return self.rebuilt(check=True)
+
+    def retain(self, keep_from: int) -> None:
+        """Remove what stands before that position."""
+
+        def write(cut: Any) -> None:
+            with closing(SqliteLogWriter(self.data_dir / "events.db")) as writer:
+                log: LogWriter = writer
+                cut(log)
+
+        for _ in Retention(Position(keep_from), write, self.cursors, SMALL)(self.hands):
+            pass
+
+    @property
+    def hands(self) -> Hands:
+        return Hands(self.log, self.views)
+
+    @property
+    def generation(self) -> int:
+        """Of what readers see."""
+        with closing(SqliteViewsReader(self.data_dir / "views.db")) as reader:
+            return reader.checkpoint().generation
