@@ -1,5 +1,6 @@
 """Both stores of a data folder as the projector's thread has them, stepped by hand."""
 
+import random
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ import msgspec
 
 from service.clock import Clock
 from service.config import Limits
-from service.domain.events import EventKind, NewEvent, Position
+from service.domain.events import EventKind, NewEvent, Place, Position, QuarantineReason
 from service.domain.progress import Progress
 from service.domain.webhook import Attempt
 from service.eventlog.log import LogWriter
@@ -20,9 +21,10 @@ from service.projector.retention import Retention
 from service.projector.task import Hands
 from service.views.sqlite_reader import SqliteViewsReader
 from service.views.sqlite_writer import SqliteViewsWriter
+from service.views.store import MessageFilter
 from service.wire.cursor import CursorCodec
 from tests.clock import FakeClock
-from tests.histories import BEGIN_US, Said, events_of, recorded
+from tests.histories import BEGIN_US, Said, State, events_of, random_callbacks, recorded
 
 SMALL = Limits(rebuild_events_max=7, clear_rows_max=10, compare_rows_max=5, retention_events_max=20)
 """Steps so small that a short history takes many."""
@@ -100,3 +102,38 @@ class RebuildSite:
         """Of what readers see."""
         with closing(SqliteViewsReader(self.data_dir / "views.db")) as reader:
             return reader.checkpoint().generation
+
+    def told(self) -> dict[tuple[str, str], State]:
+        return told_of(self.data_dir)
+
+    def quarantined(self) -> dict[int, QuarantineReason]:
+        """Why, by position."""
+        with closing(SqliteViewsReader(self.data_dir / "views.db")) as reader:
+            return {row.position: row.reason for row in reader.quarantine("", Position(2**62), 999)}
+
+
+def told_of(data_dir: Path) -> dict[tuple[str, str], State]:
+    """What a reader finds of every message."""
+    with closing(SqliteViewsReader(data_dir / "views.db")) as reader:
+        page = reader.last_changed(MessageFilter(), Place(Position(2**62)), 10_000, 10_000)
+    return {
+        (one.instance, one.message_id): State(
+            one.status, one.report_count, one.phone, one.recipient_count
+        )
+        for one in page.messages
+    }
+
+
+def busy_site(data_dir: Path, chance: random.Random) -> RebuildSite:
+    """A hundred random callbacks about few messages; every table of the views has a row."""
+    naming = {
+        "type": "MessageStatusCallback",
+        "status": "read",
+        "ids": ["M1"],
+        "phone": "5544999999999",
+        "participant": "77",
+    }
+    said = [*random_callbacks(chance, 100, ids=20), ("b", {"type": 7}), ("acme", naming)]
+    site = RebuildSite(data_dir, said)
+    site.attempt("acme")
+    return site

@@ -1,15 +1,13 @@
-"""Rebuilding while it serves and while nothing does; killed, drained, left, asked for twice."""
+"""Rebuilding while it serves: killed, drained, left, asked for twice, watched."""
 
 import asyncio
 import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +20,32 @@ from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api, callback, error_info, fresh_id, post
 from tests.command import plugstatus
 from tests.histories import (
-    Said,
-    State,
     listed,
     log_of,
     modelled,
-    random_callbacks,
-    recorded,
     spare_rows,
     state_of,
 )
-from tests.processes import child, lines
+from tests.rebuilding import (
+    DEADLINE_S,
+    FOLDING,
+    History,
+    alone,
+    ended,
+    generation,
+    made_history,
+    opened,
+    rebuilding,
+)
 from tests.server_process import PLUGSTATUS, STOP_S, ServerProcess, clean_environment
 
 EVENTS = 12_000
 """Enough for a rebuild to last about a second."""
-DEADLINE_S = 60.0
-FOLDING = "folding the log anew"
-
-History = tuple[Path, list[Said]]
-
-
-def _made(folder: Path, events: int) -> History:
-    """A data folder that was served once, and the random callbacks in it."""
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    said = random_callbacks(random.Random(seed), events)
-    recorded(folder, said)
-    return folder, said
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> History:
-    return _made(tmp_path_factory.mktemp("made") / "data", EVENTS)
+    return made_history(tmp_path_factory.mktemp("made") / "data", EVENTS)
 
 
 @pytest.fixture
@@ -68,7 +59,7 @@ def history(made: History, tmp_path: Path) -> History:
 @pytest.fixture
 def short(tmp_path: Path) -> History:
     """A history whose rebuild takes a few steps."""
-    return _made(tmp_path / "short", 2_500)
+    return made_history(tmp_path / "short", 2_500)
 
 
 @pytest.fixture
@@ -82,47 +73,6 @@ def chance() -> random.Random:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     return random.Random(seed)
-
-
-@asynccontextmanager
-async def opened(server: ServerProcess) -> AsyncIterator[Api]:
-    api = Api(server.grpc)
-    try:
-        yield api
-    finally:
-        await api.channel.close()
-
-
-def rebuilding(api: Api, *, check: bool = False) -> Any:
-    return api.admin.RebuildViews(pb.RebuildViewsRequest(check=check), timeout=DEADLINE_S)
-
-
-async def ended(call: Any) -> pb.TaskProgress:
-    """The last progress of a rebuild that ends well."""
-    responses = [each async for each in call]
-    last: pb.TaskProgress = responses[-1].progress
-    return last
-
-
-async def generation(api: Api) -> int:
-    status: pb.GetServiceStatusResponse = await api.admin.GetServiceStatus(
-        pb.GetServiceStatusRequest(), timeout=DEADLINE_S
-    )
-    return status.views_generation
-
-
-def unused_target() -> str:
-    """An address where nothing answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
-
-
-def alone(data_dir: Path, *options: str, target: str = "") -> "subprocess.CompletedProcess[str]":
-    """`plugstatus rebuild` while no server answers."""
-    return plugstatus(
-        "rebuild", *options, DATA_DIR=str(data_dir), API_TARGET=target or unused_target()
-    )
 
 
 async def _killed_in_a_rebuild(server: ServerProcess, chance: random.Random) -> None:
@@ -152,57 +102,17 @@ async def test_nothing_is_lost_by_kills_in_a_rebuild(
         async with opened(server) as api:
             assert await listed(api) == expected
     rebuilt = plugstatus("rebuild", API_TARGET=server.grpc)
-    checked = plugstatus("rebuild", "--check", API_TARGET=server.grpc)
     async with opened(server) as api:
+        checked = await ended(rebuilding(api, check=True))
         after = await listed(api)
 
-    assert (rebuilt.returncode, checked.returncode) == (0, 0), rebuilt.stderr + checked.stderr
+    assert rebuilt.returncode == 0, rebuilt.stderr
     assert rebuilt.stdout.startswith("rebuilt: generation ")
     assert rebuilt.stdout.endswith(f" is live, at position {EVENTS}\n")
-    assert checked.stdout.startswith("no difference: ")
+    assert checked.note.startswith("no difference: ")
     assert after == expected
     assert log_of(data_dir) == log
     assert spare_rows(data_dir) == 0
-
-
-def test_nothing_is_lost_by_kills_without_a_server(short: History, chance: random.Random) -> None:
-    """The command itself killed at random points: run again it ends, and nothing differs."""
-    data_dir, said = short
-    log = log_of(data_dir)
-    for _ in range(3):
-        process = subprocess.Popen(
-            [PLUGSTATUS, "rebuild"],
-            env=clean_environment({"DATA_DIR": str(data_dir), "API_TARGET": unused_target()}),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        told = process.stderr.readline()
-        if chance.random() < 0.5:
-            # The first stage begins a while behind it.
-            process.stderr.readline()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0, 0.5))
-        process.kill()
-        process.wait()
-        process.stderr.close()
-        assert told.startswith("no plugstatus answers at ")
-        assert log_of(data_dir) == log
-    rebuilt, checked = alone(data_dir), alone(data_dir, "--check")
-    with ServerProcess(data_dir) as server:
-        told_of = asyncio.run(_listed_by(server))
-
-    assert (rebuilt.returncode, checked.returncode) == (0, 0), rebuilt.stderr + checked.stderr
-    assert FOLDING in checked.stderr.splitlines()
-    assert checked.stdout.startswith("no difference: ")
-    assert told_of == modelled(said)
-    assert spare_rows(data_dir) == 0
-
-
-async def _listed_by(server: ServerProcess) -> dict[tuple[str, str], State]:
-    async with opened(server) as api:
-        return await listed(api)
 
 
 class Watching:
@@ -356,12 +266,13 @@ async def test_a_caller_that_leaves_ends_its_rebuild(server: ServerProcess) -> N
 async def test_a_drain_ends_a_rebuild(server: ServerProcess, history: History) -> None:
     """SIGTERM in the middle: the caller hears SHUTTING_DOWN, the drain is quick, nothing lost."""
     async with opened(server) as api:
-        call, waiting = rebuilding(api), rebuilding(api)
-        await _first_folding(call)
+        calls = [aiter(rebuilding(api)), aiter(rebuilding(api))]
+        # Either may be the first.
+        firsts = await asyncio.gather(*map(anext, calls))
         begun_s = time.monotonic()
         server.signal(signal.SIGTERM)
         failures = []
-        for each in (call, waiting):
+        for each in calls:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await ended(each)
             failures.append(error_info(caught.value).reason)
@@ -369,6 +280,7 @@ async def test_a_drain_ends_a_rebuild(server: ServerProcess, history: History) -
     lasted_s = time.monotonic() - begun_s
     checked = await asyncio.to_thread(alone, history[0], "--check")
 
+    assert {each.progress.note for each in firsts} == {FOLDING, "waiting for another task to end"}
     assert failures == ["SHUTTING_DOWN"] * 2
     assert code == 0
     assert lasted_s < STOP_S / 2
@@ -394,61 +306,3 @@ def test_a_command_whose_server_ends(server: ServerProcess, history: History) ->
     assert f"plugstatus: the plugstatus at {server.grpc} ended meanwhile: " in err
     assert "working on the stores" not in err
     server.start()
-
-
-HOLDER = """
-import sys
-from pathlib import Path
-from service.database.lock import DataDirLock
-lock = DataDirLock(Path(sys.argv[1]))
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_data_folder_in_use_is_left_alone(history: History) -> None:
-    """Where a process has the folder and nothing answers: exit code 1, and a sentence why."""
-    data_dir, _ = history
-    before = {path.name: path.read_bytes() for path in data_dir.glob("*.db*")}
-    with child(HOLDER, str(data_dir)) as holder:
-        assert next(lines(holder)) == "held"
-        refused = alone(data_dir)
-    after = {path.name: path.read_bytes() for path in data_dir.glob("*.db*")}
-
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.splitlines()[-1].startswith("plugstatus: ")
-    assert f"process {holder.pid}" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    assert before == after
-
-
-def test_without_stores_there_is_nothing_to_rebuild(tmp_path: Path) -> None:
-    """No server and no stores: exit code 1 with what to do, and nothing is created."""
-    refused = [alone(tmp_path / "data"), alone(tmp_path / "data", "--check")]
-
-    assert [(run.returncode, run.stdout) for run in refused] == [(1, "")] * 2
-    assert all("start one with `plugstatus serve`" in run.stderr for run in refused)
-    assert list(tmp_path.iterdir()) == []
-
-
-TAMPER = """
-import sqlite3, sys
-views = sqlite3.connect(sys.argv[1])
-views.execute("UPDATE messages_a SET message_id = ? WHERE rowid = 1", (sys.argv[2],))
-views.commit()
-"""
-
-
-def test_a_check_ends_with_1_where_something_differs(short: History) -> None:
-    """What differs is told without what would move a terminal, and a rebuild cures it."""
-    data_dir, _ = short
-    subprocess.run(
-        [sys.executable, "-c", TAMPER, str(data_dir / "views.db"), "\x1b[2Jhostile"], check=True
-    )
-    differs, cured, same = alone(data_dir, "--check"), alone(data_dir), alone(data_dir, "--check")
-
-    assert [run.returncode for run in (differs, cured, same)] == [1, 0, 0]
-    assert differs.stdout.startswith("2 of ")
-    assert "\\x1b[2Jhostile only live" in differs.stdout
-    assert differs.stdout.rstrip("\n").isprintable()
-    assert same.stdout.startswith("no difference: ")

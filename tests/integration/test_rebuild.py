@@ -1,88 +1,39 @@
 """A rebuild over real stores, step by step: killed, gone on with, compared, switched."""
 
 import random
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from service.domain.events import Place, Position, QuarantineReason
 from service.domain.progress import Progress
-from service.plugchat import decode
 from service.projector import follower, rebuild
-from service.views.sqlite_reader import SqliteViewsReader
-from service.views.store import MessageFilter
 from tests.clock import FakeClock
-from tests.histories import Said, State, log_of, modelled, random_callbacks, spare_rows
-from tests.rebuild_site import SMALL, RebuildSite
+from tests.histories import log_of, modelled, random_callbacks, spare_rows
+from tests.rebuild_site import SMALL, RebuildSite, busy_site
 
 FOLDING = "folding the log anew"
 CLEARING = "clearing the views that are not live"
-NAMING: Said = (
-    "acme",
-    {
-        "type": "MessageStatusCallback",
-        "status": "read",
-        "ids": ["M1"],
-        "phone": "5544999999999",
-        "participant": "77",
-    },
-)
-"""Makes a recipient, whatever the random ones do."""
 
 
-def seeded() -> random.Random:
+@pytest.fixture
+def chance() -> random.Random:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     return random.Random(seed)
 
 
 @pytest.fixture
-def chance() -> random.Random:
-    return seeded()
-
-
-@pytest.fixture
 def site(tmp_path: Path, chance: random.Random) -> Iterator[RebuildSite]:
-    """A hundred random callbacks about few messages, each table with a row."""
-    said = [*random_callbacks(chance, 100, ids=20), ("b", {"type": 7}), NAMING]
-    made = RebuildSite(tmp_path / "data", said)
-    made.attempt("acme")
+    made = busy_site(tmp_path / "data", chance)
     yield made
     made.close()
 
 
-def told(site: RebuildSite) -> dict[tuple[str, str], State]:
-    """What a reader finds of every message."""
-    with closing(SqliteViewsReader(site.data_dir / "views.db")) as reader:
-        page = reader.last_changed(MessageFilter(), Place(Position(2**62)), 10_000, 10_000)
-    return {
-        (one.instance, one.message_id): State(
-            one.status, one.report_count, one.phone, one.recipient_count
-        )
-        for one in page.messages
-    }
-
-
-def quarantined(site: RebuildSite) -> dict[int, QuarantineReason]:
-    with closing(SqliteViewsReader(site.data_dir / "views.db")) as reader:
-        return {row.position: row.reason for row in reader.quarantine("", Position(2**62), 999)}
-
-
-def tamper(site: RebuildSite, sql: str, *parameters: Any) -> None:
-    """Change the live views past the service."""
-    with closing(sqlite3.connect(site.data_dir / "views.db")) as views, views:
-        (live,) = views.execute("SELECT live_slot FROM views").fetchone()
-        assert views.execute(sql.format(live), parameters).rowcount == 1
-
-
 def test_a_rebuild_gives_the_same_views_as_a_new_generation(site: RebuildSite) -> None:
     """All is told as before and as the model says, the spare slot is empty, the log untouched."""
-    log, before = log_of(site.data_dir), told(site)
+    log, before = log_of(site.data_dir), site.told()
     generations = [site.generation]
     for _ in range(2):
         site.rebuilt()
@@ -91,7 +42,7 @@ def test_a_rebuild_gives_the_same_views_as_a_new_generation(site: RebuildSite) -
     generations.append(site.generation)
     head = len(site.said) + 1
 
-    assert before == told(site) == modelled(site.said)
+    assert before == site.told() == modelled(site.said)
     assert log_of(site.data_dir) == log
     assert generations == sorted(set(generations))
     assert (last.done, last.total, last.unit) == (head, head, "events")
@@ -157,10 +108,10 @@ def test_a_rebuild_that_is_killed_anywhere_goes_on(
         site.close()
         site.open()
         site.follow()
-        assert told(site) == modelled(site.said)
+        assert site.told() == modelled(site.said)
     site.rebuilt()
 
-    assert told(site) == modelled(site.said)
+    assert site.told() == modelled(site.said)
     assert site.checked().differences == 0
 
 
@@ -210,12 +161,12 @@ def test_a_baseline_is_taken_over_in_steps(
     """What removed events came to is there after a rebuild, left in the middle of it or not."""
     monkeypatch.setattr(follower, "_BASELINE_ROWS", 4)
     site.retain(min(keep_from, len(site.said) + 1))
-    before = told(site)
+    before = site.told()
     for stop_behind in (1, 2, 10**9):
         for taken, _ in enumerate(site.steps(), start=1):
             if taken == stop_behind:
                 break
-    after = told(site)
+    after = site.told()
     steps = list(site.steps(check=True))
     taking = [one.done for one in steps if one.unit == "baseline rows"]
 
@@ -236,7 +187,7 @@ def test_live_events_come_between_the_steps(site: RebuildSite, chance: random.Ra
         if total < 150:
             site.append(random_callbacks(chance, 2, ids=20))
 
-    assert told(site) == modelled(site.said)
+    assert site.told() == modelled(site.said)
     assert total >= 150
     assert site.checked().differences == 0
 
@@ -270,128 +221,6 @@ def test_a_check_leaves_nothing_behind(site: RebuildSite) -> None:
     assert _first_done(site) <= SMALL.rebuild_events_max
 
 
-EXTRA = {
-    "messages": "INSERT INTO messages_{0} SELECT instance, 'X', phone, is_group, status, "
-    "provider_status, stages, recipient_count, failure_code, failure_reason, report_count, "
-    "update_time_us, changed_position, changed_index, first_position, first_index "
-    "FROM messages_{0} LIMIT 1",
-    "recipients": "INSERT INTO recipients_{0} VALUES ('acme', 'X', '77', 70, 'READ', 1, 1)",
-    "feed": "INSERT INTO feed_{0} VALUES (1, 4000000, 1, 'acme', 'X', '', 40, 1, x'00', x'00')",
-    "quarantine": "INSERT INTO quarantine_{0} VALUES (99999, 'acme', 2, 1)",
-    "webhooks": "INSERT INTO webhooks_{0} "
-    "VALUES ('X', 'acme', '', 'https://x', '', '', 1, 1, '', '', 1, 1, '')",
-    "instances": "INSERT INTO instances_{0} VALUES ('X', 1, 0, 0)",
-}
-ONE = {
-    "messages": "message_id = (SELECT min(message_id) FROM messages_{0}) AND instance = "
-    "(SELECT instance FROM messages_{0} ORDER BY message_id, instance LIMIT 1)",
-    "recipients": "(instance, message_id, participant) = (SELECT instance, message_id, participant "
-    "FROM recipients_{0} LIMIT 1)",
-    "feed": "(position, report_index) = (SELECT position, report_index FROM feed_{0} LIMIT 1)",
-    "quarantine": "position = (SELECT max(position) FROM quarantine_{0})",
-    "webhooks": "update_id = 'u1'",
-    "instances": "instance = 'b'",
-}
-CHANGED = {
-    "messages": ("report_count = report_count + 1", "report_count"),
-    "recipients": ("status = status + 1", "status"),
-    "feed": ("change = x'01'", "change"),
-    "quarantine": ("reason = 9", "reason"),
-    "webhooks": ("state = 3", "state"),
-    "instances": ("connection_state = 2", "connection_state"),
-}
-
-
-def _faults(table: str) -> Iterator[tuple[str, str]]:
-    yield EXTRA[table], "only live"
-    yield f"DELETE FROM {table}_{{0}} WHERE {ONE[table]}", "only rebuilt"
-    change, column = CHANGED[table]
-    yield f"UPDATE {table}_{{0}} SET {change} WHERE {ONE[table]}", f"differs in {column}"
-
-
-@pytest.mark.parametrize("fault", [0, 1, 2], ids=["extra", "missing", "differing"])
-@pytest.mark.parametrize("table", sorted(EXTRA))
-def test_a_check_finds_a_wrong_row_and_a_rebuild_cures_it(
-    site: RebuildSite, table: str, fault: int
-) -> None:
-    """In each table: told with its name and fault, without being mended; gone with a rebuild."""
-    sql, words = list(_faults(table))[fault]
-    tamper(site, sql)
-    first, second = site.checked(), site.checked()
-    site.rebuilt()
-    cured = site.checked()
-
-    assert [first.differences, second.differences, cured.differences] == [1, 1, 0]
-    assert first.note == second.note
-    assert first.note.startswith(f"1 of {first.done} rows differ: {table} ")
-    assert first.note.endswith(f" {words}")
-    assert cured.note.startswith("no difference: ")
-    assert told(site) == modelled(site.said)
-
-
-def test_a_check_shows_a_few_of_many(site: RebuildSite) -> None:
-    """All differences are counted, five of them are shown."""
-    with closing(sqlite3.connect(site.data_dir / "views.db")) as views, views:
-        wrong = views.execute("UPDATE messages_a SET report_count = 0").rowcount
-    last = site.checked()
-
-    assert last.differences == wrong > 5
-    assert last.note.count("differs in report_count") == 5
-    assert last.note.endswith(f"; and {wrong - 5} more")
-
-
-def test_a_wrong_quarantine_is_cured(site: RebuildSite) -> None:
-    """A callback that views of an older version hold as UNREADABLE is told of by a rebuild."""
-    said: Said = (
-        "acme",
-        {"type": "MessageStatusCallback", "status": "read", "ids": ["poison"], "phone": "1"},
-    )
-    site.append([said])
-    position = len(site.said) + 1
-    for table in ("messages", "feed"):
-        tamper(site, f"DELETE FROM {table}_{{}} WHERE message_id = 'poison'")
-    tamper(site, "INSERT INTO quarantine_{} VALUES (?, 'acme', 6, 1)", position)
-    before = (told(site).get(("acme", "poison")), quarantined(site)[position])
-    site.rebuilt()
-
-    assert before == (None, QuarantineReason.UNREADABLE)
-    assert position not in quarantined(site)
-    assert told(site) == modelled(site.said)
-    assert site.checked().differences == 0
-
-
-@pytest.mark.parametrize("reason", [QuarantineReason.TYPE_UNKNOWN, QuarantineReason.UNREADABLE])
-def test_what_an_older_decoder_could_not_read_is_cured(
-    tmp_path: Path, chance: random.Random, reason: QuarantineReason
-) -> None:
-    """Folded by a decoder that does not know the type or fails over it, rebuilt by ours."""
-
-    def unable(*_: object) -> decode.Reading:
-        raise RuntimeError("a defect of the older version")
-
-    said = random_callbacks(chance, 15, ids=20)
-    older = dict(decode.CALLBACK_TYPES)
-    if reason is QuarantineReason.TYPE_UNKNOWN:
-        del older["MESSAGESTATUSCALLBACK"]
-    else:
-        older["MESSAGESTATUSCALLBACK"] = unable
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "CALLBACK_TYPES", older)
-        site = RebuildSite(tmp_path / "data", said)
-    before = (told(site), list(quarantined(site).values()).count(reason))
-    checked = site.checked()
-    site.rebuilt()
-    after = list(quarantined(site).values())
-    readable = sum("ids" in body for _, body in said)
-    site.close()
-
-    assert before[0] == {}
-    assert before[1] >= readable
-    assert checked.differences > readable
-    assert told(site) == modelled(said)
-    assert len(after) == len(said) - readable
-
-
 def test_the_live_views_behind_the_log_are_waited_for(
     site: RebuildSite, chance: random.Random
 ) -> None:
@@ -406,7 +235,7 @@ def test_the_live_views_behind_the_log_are_waited_for(
 
     assert at_switch == live
     assert last.done == live.position
-    assert told(site) == modelled(site.said)
+    assert site.told() == modelled(site.said)
 
 
 def test_a_log_without_events(tmp_path: Path) -> None:
