@@ -125,8 +125,14 @@ def _message_lines(message: pb.MessageStatus) -> Iterator[str]:
         ("last change", time_text(message.update_time)),
         ("cursor", message.cursor),
     ]
-    rows += [(status_name(stage.status), time_text(stage.occur_time)) for stage in message.stages]
+    rows += [(status_name(stage.status), _stage_time_text(stage)) for stage in message.stages]
     return labelled(rows)
+
+
+def _stage_time_text(stage: pb.Stage) -> str:
+    """When it happened; marked where only its arrival is known."""
+    arrival = " (when it was heard of)" if stage.occur_time == stage.receive_time else ""
+    return time_text(stage.occur_time) + arrival
 
 
 def labelled(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
