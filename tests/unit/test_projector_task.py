@@ -30,6 +30,11 @@ class Steps:
 
     def __call__(self, hands: Hands) -> Iterator[Progress]:
         assert hands is HANDS
+        # Held here too, so that only closing it can end it.
+        self.steps = self._steps()
+        return self.steps
+
+    def _steps(self) -> Iterator[Progress]:
         try:
             for step in range(1, self.count + 1):
                 self.done = step
