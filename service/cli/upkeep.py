@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from ipaddress import ip_address
 
 import click
 
@@ -121,7 +122,8 @@ def _done(
                     "done, and run again this goes on from there"
                 ) from None
             settings = config.load(given_settings(options), insecure=True)
-            if not StorePaths(settings).exist():
+            # A server elsewhere has its stores there: those here are not the ones that were meant.
+            if not _is_here(target.address) or not StorePaths(settings).exist():
                 raise
             click.echo(
                 f"no plugstatus answers at {target.address}: working on the stores in "
@@ -132,6 +134,14 @@ def _done(
             last = run_async(_followed(_worked(settings, work), bar))
     click.echo(plain(last[0].note))
     return last
+
+
+def _is_here(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def _followed(steps: AsyncIterator[Step], bar: ProgressBar) -> Step:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import plugstatus
 from tests.histories import (
     log_of,
     modelled,
@@ -125,3 +126,18 @@ def test_a_check_ends_with_1_where_something_differs(short: History) -> None:
     assert "\\x1b[2Jhostile only live" in differs.stdout
     assert differs.stdout.rstrip("\n").isprintable()
     assert same.stdout.startswith("no difference: ")
+
+
+def test_a_server_elsewhere_has_its_stores_there(tmp_path: Path) -> None:
+    """With a target on another machine that is away, stores that happen to be here stay alone."""
+    migrated = plugstatus("migrate", DATA_DIR=str(tmp_path))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    runs = [
+        plugstatus(*command, DATA_DIR=str(tmp_path), API_TARGET="plugstatus.invalid:50051")
+        for command in (("rebuild",), ("forget", "--phone", "5511900000001"))
+    ]
+
+    assert migrated.returncode == 0
+    assert [run.returncode for run in runs] == [1, 1]
+    assert all("no plugstatus answers" in run.stderr for run in runs)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
