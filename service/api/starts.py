@@ -43,14 +43,14 @@ def _checked(cursor: Cursor, log: LogReader) -> Point:
         )
     # The mark first: retention can only remove it between the two, and then it is told as such.
     mark = log.mark(position)
-    kept_from = log.kept_from()
-    if cursor.place < Place(Position(kept_from - 1)):
+    last_removed = log.last_removed()
+    if cursor.place < Place(last_removed.position):
         raise errors.CursorExpired(
             "retention has removed events behind the cursor: start from a snapshot"
         )
-    if mark is None and position == kept_from - 1:
-        # The last event removed: nothing behind it is missing, and nothing is left to compare.
-        return Point(cursor.place, cursor.fingerprint)
+    if mark is None and position == last_removed.position:
+        # It stands at the end of the last event removed: nothing behind it is missing.
+        mark = last_removed
     if mark is None or not cursor.recognises(mark):
         raise errors.CursorDiverged(
             "this log holds another event where the cursor stood: the log was restored from an "

@@ -1,7 +1,6 @@
 """Cursors against a log that is another one, an older one, or a shorter one."""
 
 import shutil
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +9,9 @@ import grpc.aio
 import httpx
 import pytest
 
+from service.domain.events import Position
+from service.eventlog.log import BaselineChange
+from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api, callback, error_info, fresh_id, post
 from tests.server_process import ServerProcess
@@ -77,14 +79,19 @@ async def test_cursors_after_a_restored_backup(server: ServerProcess, tmp_path: 
     assert (goes_on, goes_on_still) == (1, 4)
 
 
+def _remove_up_to(path: Path, position: Position) -> None:
+    """What retention does to the log; its views stay as they are, as if it was killed there."""
+    with closing(SqliteLogReader(path)) as reader, closing(SqliteLogWriter(path)) as writer:
+        last = reader.mark(position)
+        assert last is not None
+        writer.cut(last, BaselineChange())
+
+
 async def test_cursors_behind_which_events_are_gone(server: ServerProcess) -> None:
     """Where retention has removed what followed, a cursor is EXPIRED; at the edge it goes on."""
     cursors = await _post_some(server, 5)
     assert server.stop() == 0
-    with closing(sqlite3.connect(server.data_dir / "events.db")) as log:
-        log.execute("UPDATE log SET kept_from = 4")
-        log.execute("DELETE FROM events WHERE position < 4")
-        log.commit()
+    _remove_up_to(server.data_dir / "events.db", Position(3))
     server.start()
     expired = [await _refusal(server, cursor) for cursor in cursors[:2]]
     at_the_edge = await _changes_behind(server, cursors[2])
