@@ -154,7 +154,7 @@ async def test_random_histories(tmp_path: Path, limits: dict[str, int]) -> None:
     dice = random.Random(seed)
     model = Model()
     async with core_at(tmp_path, **limits) as core:
-        for step in range(14):
+        for step in range(10):
             await post(core, model, *(posted(dice) for _ in range(dice.randint(1, 30))))
             what = subject(dice)
             would = await forget(core, what, dry_run=True)
@@ -203,7 +203,7 @@ async def test_interrupted_anywhere(tmp_path: Path) -> None:
     dice = random.Random(seed)
     model = Model()
     async with core_at(tmp_path, **SMALL) as core:
-        for _ in range(15):
+        for _ in range(8):
             await post(core, model, *(posted(dice) for _ in range(dice.randint(5, 25))))
             what = subject(dice)
             model.forget(what)
@@ -278,3 +278,64 @@ async def test_interrupted_over_a_baseline(tmp_path: Path) -> None:
     assert once[1]["acme", "G"].phone == ""
     assert list(once[1]["acme", "G"].recipients) == ["lid-1"]
     assert once[1]["acme", "N"].phone == PHONES[1]
+
+
+async def test_what_comes_meanwhile(tmp_path: Path) -> None:
+    """All that was recorded before the last transaction goes; what waited for it starts anew."""
+    events: list[asyncio.Future[Position]] = []
+    async with core_at(tmp_path) as core:
+
+        def record(body: bytes) -> None:
+            now_us = SystemClock().now_us()
+            event = NewEvent("acme", now_us, EventKind.CALLBACK, body)
+            events.append(core.appender.append(event))
+
+        def tell(_progress: Progress) -> None:
+            if threading.current_thread() is threading.main_thread() and len(events) < 500:
+                record(about("M", word="READ"))
+                record(about("M", "N", word="READ"))
+
+        record(about("M", phone=PHONES[0]))
+        await asyncio.gather(*events)
+        what = Subject(phone=PHONES[0])
+        await erasure.forget(core.upkeep._parts, what, dry_run=False, tell=tell)
+        positions = await asyncio.gather(*events)
+        erased = await core.log.run(erasures)
+        left, messages = await left_in(core)
+
+    assert len(positions) > 10
+    assert {at for at, body in left.items() if body} == {at for at in left if at > erased[-1]}
+    assert len(messages["acme", "N"].reports) == (len(positions) - 1) // 2
+    news = messages["acme", "M"].reports if ("acme", "M") in messages else ()
+    assert [at for at, _ in news] == [at for at in left if at > erased[-1]]
+
+
+async def test_a_message_that_becomes_the_phone_s_meanwhile(tmp_path: Path) -> None:
+    """Its earlier events, which were looked at already, go as well."""
+    async with core_at(tmp_path) as core:
+        now_us = SystemClock().now_us()
+        first = [about("M", phone=PHONES[0]), about("N"), about("N", "O"), b'{"about":"N"}']
+        bodies_of = [NewEvent("acme", now_us, EventKind.CALLBACK, one) for one in first]
+        late = NewEvent("acme", now_us, EventKind.CALLBACK, about("N", phone=PHONES[0]))
+        await asyncio.gather(*map(core.appender.append, bodies_of))
+        recorded: list[asyncio.Future[Position]] = []
+
+        def tell(progress: Progress) -> None:
+            if progress.note == "erasing" and not recorded:
+                recorded.append(core.appender.append(late))
+
+        what = Subject(phone=PHONES[0])
+        await erasure.forget(core.upkeep._parts, what, dry_run=False, tell=tell)
+        left, messages = await left_in(core)
+
+    assert len(recorded) == 1
+    assert set(left.values()) == {b""}
+    assert list(messages) == [("acme", "O")]
+
+
+def erasures(log: LogReader) -> list[Position]:
+    return [
+        event.position
+        for event in log.read(BEFORE_FIRST, ALL, 1 << 30)
+        if event.kind is EventKind.ERASURE
+    ]
