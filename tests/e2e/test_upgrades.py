@@ -17,6 +17,7 @@ from service.database.schema import Store, known_revision, upgrade_sqlite
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api
 from tests.command import plugstatus
+from tests.killed_upgrades import UPGRADE_KILLED_AT
 from tests.processes import child, lines
 from tests.server_process import ServerProcess
 
@@ -76,23 +77,12 @@ def test_an_upgrade_keeps_every_row(store: Store, revision: str, tmp_path: Path)
     assert any(len(rows) > 5 for rows in before.values())
 
 
-KILLED = """
-import itertools, os, shutil, signal, sys
+KILLED = f"""{UPGRADE_KILLED_AT}
+import shutil, sys
 from pathlib import Path
-from sqlalchemy import Engine, event
-from service.database.schema import Store, _stored_revision, upgrade_sqlite
+from service.database.schema import Store, _stored_revision
 
 store, original, path = Store[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3])
-
-def upgrade_killed_at(moment):
-    seen = itertools.count(1)
-    def count(*_):
-        if next(seen) == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-    event.listen(Engine, "before_cursor_execute", count)
-    event.listen(Engine, "commit", count)
-    upgrade_sqlite(store, path)
-    os._exit(0)
 
 for moment in itertools.count(1):
     for file in path.parent.glob(path.name + "*"):

@@ -20,6 +20,7 @@ from service.database.sqlite import connect_reader, connect_writer, database_pat
 from service.eventlog import tables as eventlog_tables
 from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
 from service.views import tables as views_tables
+from tests.killed_upgrades import UPGRADE_KILLED_AT
 from tests.logs import new_event
 from tests.processes import child, lines
 
@@ -197,23 +198,12 @@ def test_a_place_that_cannot_be_written_is_refused(store: Store, tmp_path: Path)
             upgrade_sqlite(store, path)
 
 
-KILLED_UPGRADES = """
-import itertools, os, signal, sqlite3, sys
+KILLED_UPGRADES = f"""{UPGRADE_KILLED_AT}
+import sqlite3, sys
 from pathlib import Path
-from sqlalchemy import Engine, event
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store
 
 store, path, step = Store[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3])
-
-def upgrade_killed_at(moment):
-    seen = itertools.count(1)
-    def count(*_):
-        if next(seen) == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-    event.listen(Engine, "before_cursor_execute", count)
-    event.listen(Engine, "commit", count)
-    upgrade_sqlite(store, path)
-    os._exit(0)
 
 for moment in itertools.count(1, step):
     child = os.fork()
