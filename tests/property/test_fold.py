@@ -229,6 +229,27 @@ def test_hearing_all_of_it_again_changes_nothing(reports: list[Report]) -> None:
     assert before[1].message | {"report_count": 2 * len(reports)} == after[1].message
 
 
+@given(histories)
+def test_our_own_reading_and_unknown_words_say_nothing_of_delivery(reports: list[Report]) -> None:
+    """With or without them, whatever tells of the delivery comes to the same statuses."""
+    silent = (Status.READ_BY_ME, Status.UNRECOGNIZED)
+    telling = [each for each in reports if each.status not in silent]
+    all_steps, steps = _folded(reports), _folded(telling)
+    everything = all_steps[-1][1]
+    if not steps:
+        assert everything.message["status"] in silent
+        return
+    told = steps[-1][1]
+    names = ("status", "provider_status", "failure_code", "failure_reason")
+    advances = [step.message.status for step, _ in all_steps if step.advanced]
+
+    assert [told.message[name] for name in names] == [everything.message[name] for name in names]
+    assert told.recipients == {name: everything.recipients[name] for name in told.recipients}
+    assert [status for status in advances if status not in silent] == [
+        step.message.status for step, _ in steps if step.advanced
+    ]
+
+
 def test_a_failures_text_outlives_its_rank() -> None:
     """Once delivered a failure is outranked, and its code, reason and time still stand."""
     steps = _folded(
