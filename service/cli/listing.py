@@ -165,3 +165,7 @@ def _print(
         return
     for line in output.table([header, *map(row, entries)]):
         click.echo(line)
+    if not entries:
+        click.echo("# none", err=True)
+    elif len(entries) == limit:
+        click.echo(f"# {limit} shown; if there are more, --limit shows them", err=True)
