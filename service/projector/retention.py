@@ -2,6 +2,8 @@
 
 A chunk at a time, all on the projector's thread, so that the views do not move meanwhile:
 
+0. Once, wait until the views stand at the log's head. An erasure that they have not folded yet
+   took from the log what they still show, and only the reports they hold say of what.
 1. Fold the chunk onto the baseline.
 2. In one transaction of the log: write the baseline, raise `kept_from`, delete the chunk.
 3. In one transaction of the views: leave out the chunk's reports, and the messages without later
@@ -47,6 +49,9 @@ class Retention:
         self._limits = limits
 
     def __call__(self, hands: Hands) -> Iterator[Progress]:
+        if hands.log.kept_from() >= self._keep_from:
+            return
+        yield from self._caught_up(hands)
         first = hands.log.last_removed().position
         total = self._keep_from - 1 - first
         while events := self._chunk(hands):
@@ -60,6 +65,13 @@ class Retention:
             self._write(partial(_cut, until, change))
             hands.views.prune(Position(until.position + 1))
             yield Progress(until.position - first, total, "events", "removing old events")
+
+    def _caught_up(self, hands: Hands) -> Iterator[Progress]:
+        # Behind what the writer was handed already: an erasure whose caller left may be among it.
+        self._write(lambda _log: None)
+        head = hands.log.head().position
+        while hands.views.checkpoint().mark.position < head:
+            yield Progress(0, 0, "events", "waiting for the views")
 
     def _chunk(self, hands: Hands) -> list[Event]:
         events = hands.log.read(
