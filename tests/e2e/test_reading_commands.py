@@ -68,11 +68,13 @@ def test_lists_say_where_they_end(server: ServerProcess) -> None:
     _posted(server, *(callback(name) for name in "LKM"))
     cut = plugstatus("list", "--limit", "2", API_TARGET=server.grpc)
     whole = plugstatus("list", API_TARGET=server.grpc)
+    nobody = plugstatus("list", "--instance", "nobody", API_TARGET=server.grpc)
     empty = plugstatus("recipients", "M", API_TARGET=server.grpc)
     lines = plugstatus("recipients", "M", "--json", API_TARGET=server.grpc)
 
     assert [line.split()[3] for line in cut.stdout.splitlines()[1:]] == ["M", "K"]
     assert cut.stderr == "# 2 shown; if there are more, --limit shows them\n"
     assert (len(whole.stdout.splitlines()), whole.stderr) == (4, "")
+    assert (len(nobody.stdout.splitlines()), nobody.stderr) == (1, "# none\n")
     assert (empty.stdout.split(), empty.stderr) == (["participant", "status", "since"], "# none\n")
     assert (lines.stdout, lines.stderr, lines.returncode) == ("", "", 0)
