@@ -30,7 +30,10 @@ async def listed(
 
 
 async def test_every_id_of_a_large_callback_is_heard(http: httpx.AsyncClient, api: Api) -> None:
-    """10,000 ids are 10,000 messages, newest first, and the callbacks around them are whole."""
+    """10,000 ids are 10,000 messages, newest first, and the callbacks around them are whole.
+
+    Pages hold 100 of them unless asked for another number, and 1,000 at most.
+    """
     instance, before, after = fresh_id(), fresh_id(), fresh_id()
     large = many(IDS_MAX)
     end = await post_each(http, [callback(before), large, callback(after)], instance)
@@ -43,6 +46,16 @@ async def test_every_id_of_a_large_callback_is_heard(http: httpx.AsyncClient, ap
         )
     ).reports
 
+    sizes = [
+        len((await api.status.ListMessageStatuses(other)).messages)
+        for other in (
+            pb.ListMessageStatusesRequest(instance=instance),
+            pb.ListMessageStatusesRequest(instance=instance, page_size=7),
+            pb.ListMessageStatusesRequest(instance=instance, page_size=1_000_000),
+        )
+    ]
+
+    assert sizes == [100, 7, 1_000]
     assert [message.message_id for page in pages for message in page.messages] == [
         after,
         *reversed(large["ids"]),

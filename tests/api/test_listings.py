@@ -119,6 +119,29 @@ async def test_messages_last_changed_first(http: httpx.AsyncClient, api: Api) ->
     assert stream.kinds() == ["opened", "caught_up"]
 
 
+async def test_a_message_that_changes_between_pages(http: httpx.AsyncClient, api: Api) -> None:
+    """It is on no later page, nothing is listed twice, and the first page's cursor leads to it."""
+    instance = fresh_id()
+    ids = [fresh_id() for _ in range(6)]
+    end = await post_each(http, map(callback, ids), instance)
+    await api.get(ids[5], min_cursor=end)
+    request = pb.ListMessageStatusesRequest(instance=instance, page_size=2)
+    first = await api.status.ListMessageStatuses(request)
+    changed = [callback(ids[5], "READ"), callback(ids[2], "READ")]
+    await api.get(ids[2], min_cursor=await post_each(http, changed, instance))
+    request.page_token = first.next_page_token
+    later = await everything(api.status.ListMessageStatuses, request, "messages")
+    stream = api.watch(
+        pb.WatchStatusesRequest(cursor=first.cursor, filter=pb.WatchFilter(instances=[instance]))
+    )
+    changes = await stream.changes(2)
+    stream.cancel()
+
+    assert [message.message_id for message in first.messages] == [ids[5], ids[4]]
+    assert [message.message_id for message in later] == [ids[3], ids[1], ids[0]]
+    assert [change.message.message_id for change in changes] == [ids[5], ids[2]]
+
+
 @pytest.mark.parametrize("seen", ["instance", "phone", "statuses", "all three", "time"])
 async def test_message_filters(http: httpx.AsyncClient, api: Api, seen: str) -> None:
     """Each filter, and all together, lists exactly the messages that match."""
