@@ -12,7 +12,6 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 import threading
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -51,8 +50,6 @@ async def serve(config: Config) -> None:
 
     Raises OperatorError if it cannot start; then everything begun is closed again.
     """
-    # The JSON parsers take a level of it for each level of nesting they accept.
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), config.limits.recursion_max))
     application = Application(config, SystemClock())
     stop = asyncio.Event()
     _stop_on_signals(stop)

@@ -7,6 +7,7 @@ while nobody serves them, take it as it is.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
@@ -141,6 +142,8 @@ class Core:
 
     async def _start(self) -> None:
         config, closers = self._config, self._closers
+        # The JSON parsers take a level of it for each level of nesting they accept.
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), config.limits.recursion_max))
         paths = StorePaths(config)
         closers.callback(paths.lock(config.data_dir).close)
         paths.upgrade()

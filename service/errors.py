@@ -72,6 +72,10 @@ class MessageNotFound(CallerError):
         super().__init__(f"no callback has named the message {message_id!r} yet")
 
 
+NAMED_INSTANCES_MAX = 10
+"""Instances an AmbiguousMessageId names: more would not fit a trailer."""
+
+
 class AmbiguousMessageId(CallerError):
     """Several instances hold the id; `instances` names at most ten of them, in order."""
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import msgspec
+
 from service.domain.erasure import Subject
 
 RANKS = {"SENT": 40, "FAILED": 50, "RECEIVED": 60, "READ": 70, "PLAYED": 80}
@@ -143,6 +145,13 @@ class Model:
             for said in sorted(one.said, key=lambda said: said.index):
                 found.setdefault(said.key, []).append((position, said))
         return found
+
+    def unambiguous(self, subject: Subject) -> Subject:
+        """The subject, with the instance it has to name where several have the id."""
+        known = sorted(key[0] for key in self.reports() if key[1] == subject.message_id)
+        if len(known) > 1 and not subject.instance:
+            return msgspec.structs.replace(subject, instance=known[0])
+        return subject
 
     def forget(self, subject: Subject) -> Counts:
         phone, of_id, reports = subject.phone, subject.message_id, self.reports()

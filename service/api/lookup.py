@@ -6,16 +6,13 @@ from service import errors
 from service.domain.message import Message, MessageKey
 from service.views.store import ViewsReader
 
-_NAMED_INSTANCES_MAX = 10
-"""Instances an AMBIGUOUS_MESSAGE_ID names: more would not fit a trailer."""
-
 
 def candidates(views: ViewsReader, instance: str, message_id: str) -> Sequence[Message]:
     """Every message the id can mean, in order of instance; at most ten."""
     if instance:
         message = views.message(MessageKey(instance, message_id))
         return [message] if message else []
-    return views.messages_by_id(message_id, _NAMED_INSTANCES_MAX)
+    return views.messages_by_id(message_id, errors.NAMED_INSTANCES_MAX)
 
 
 def the_one(views: ViewsReader, instance: str, message_id: str) -> Message:

@@ -107,14 +107,13 @@ def rewrite(connection: sqlite3.Connection) -> None:
     connection.execute("VACUUM")
 
 
-def wipe(connection: sqlite3.Connection) -> None:
+def wipe(connection: sqlite3.Connection) -> bool:
     """Bring all into the file of a writing connection, and empty the log beside it.
 
-    Raises sqlite3.Error, also if readers were in the way: then it can be tried again.
+    False if a reader was in the way: then it is to be tried again. Raises sqlite3.Error.
     """
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise sqlite3.OperationalError("readers are in the way of a checkpoint")
+    return not busy
 
 
 def holds_trace(connection: sqlite3.Connection, text: str) -> bool:

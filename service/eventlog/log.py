@@ -72,9 +72,11 @@ class LogWriter(Protocol):
         """
         ...
 
-    def wipe(self) -> None:
-        """Empty what lies beside the store's file. Raises LogUnavailable, also while a reader is
-        in the way."""
+    def wipe(self) -> bool:
+        """Empty what lies beside the store's file; False while a reader is in the way.
+
+        Raises LogUnavailable.
+        """
         ...
 
     def close(self) -> None: ...

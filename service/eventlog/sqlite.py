@@ -155,9 +155,9 @@ class SqliteLogWriter:
         with translated():
             rewrite(self._connection)
 
-    def wipe(self) -> None:
+    def wipe(self) -> bool:
         with translated():
-            wipe(self._connection)
+            return wipe(self._connection)
 
     def pragmas(self) -> dict[str, str | int]:
         """What this very connection runs with: the journal mode and the synchronous level."""

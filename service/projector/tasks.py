@@ -72,16 +72,11 @@ class ProjectorTasks:
         """Empty what lies beside the views' file."""
 
         def wiped(hands: Hands) -> Iterator[Progress]:
-            for left in reversed(range(self._limits.wipe_tries_max)):
-                try:
-                    hands.views.wipe()
-                except errors.ViewsUnavailable:
-                    # A reader is in the way, for moments.
-                    if not left:
-                        raise
-                else:
+            for _ in range(self._limits.wipe_tries_max):
+                if hands.views.wipe():
                     return
                 yield Progress(0, 0, "", "wiping the files")
+            raise errors.ViewsUnavailable("a reader is in the way of wiping the views' file")
 
         await self._perform(wiped, tell)
 

@@ -36,10 +36,13 @@ _PAGE = 1_000
 async def forget(parts: Parts, subject: Subject, *, dry_run: bool, tell: Tell) -> None:
     """Erase it, or only count what would go. The last progress says what went.
 
-    Nothing else may rewrite the stores meanwhile. Raises LogUnavailable, ViewsUnavailable,
-    ShuttingDown: then a part may be erased, and the same request goes on with the rest.
+    Nothing else may rewrite the stores meanwhile. Raises AmbiguousMessageId if messages of several
+    instances have the id and none is named; LogUnavailable, ViewsUnavailable, ShuttingDown: then a
+    part may be erased, and the same request goes on with the rest.
     """
     errand = _Errand(parts, subject, tell)
+    await errand.await_views()
+    await _refuse_ambiguous(parts, subject)
     await errand.look_at_all()
     if dry_run:
         await errand.count_baseline()
@@ -52,6 +55,15 @@ async def forget(parts: Parts, subject: Subject, *, dry_run: bool, tell: Tell) -
         await parts.views_reached(last, float("inf"))
     left = await wipe_all(parts, subject.phone or subject.message_id, tell)
     tell(errand.summary("erased", left))
+
+
+async def _refuse_ambiguous(parts: Parts, subject: Subject) -> None:
+    if subject.message_id and not subject.instance:
+        found = await parts.views.run(
+            lambda views: views.messages_by_id(subject.message_id, errors.NAMED_INSTANCES_MAX)
+        )
+        if len(found) > 1:
+            raise errors.AmbiguousMessageId(subject.message_id, [one.instance for one in found])
 
 
 class _Errand:
@@ -68,14 +80,18 @@ class _Errand:
         self._messages: set[MessageKey] = set()
         self._recipients: set[tuple[MessageKey, str]] = set()
 
+    async def await_views(self) -> Position:
+        """Wait until the views stand at the log's head, and return that."""
+        head = await self._parts.log.run(lambda log: log.head())
+        self._tell(Progress(0, 0, "events", "waiting for the views"))
+        await self._parts.views_reached(head.position, float("inf"))
+        return head.position
+
     async def look_at_all(self) -> None:
         """Look at every event up to the head, once the views stand there."""
-        parts = self._parts
-        head = await parts.log.run(lambda log: log.head())
-        self._tell(Progress(0, 0, "events", "waiting for the views"))
-        await parts.views_reached(head.position, float("inf"))
+        head = await self.await_views()
         await self._renew_subject()
-        await self._look(head.position)
+        await self._look(head)
 
     async def count_baseline(self) -> None:
         """Add what only the baseline still knows."""

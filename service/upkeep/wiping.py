@@ -9,16 +9,16 @@ from service.upkeep.scan import still_said
 async def wipe_all(parts: Parts, text: str, tell: Tell) -> str:
     """Wipe both stores' files. Where the text stands all the same, for people; empty: nowhere.
 
-    A file in which it is found although nothing was said of it is written anew; of the event log
-    only if no event holds the text, because every append waits meanwhile.
+    The views' file is always written anew: what else was erased with the text may have left copies
+    too, and one that was interrupted is not to be told from one that found nothing. The event log's
+    is only if the text stands in it although no event holds it: every append waits meanwhile, and
+    rows that are only ever appended leave no copies.
     Raises LogUnavailable, ViewsUnavailable.
     """
+    await parts.tasks.rewrite(tell)
     tell(Progress(0, 0, "", "wiping the files"))
     await parts.tasks.wipe(tell)
     await _wipe_log(parts)
-    if await parts.views.run(lambda views: views.holds_trace(text)):
-        await parts.tasks.rewrite(tell)
-        await parts.tasks.wipe(tell)
     said = await parts.log.run(lambda log: still_said(log, text))
     if not said and await parts.log.run(lambda log: log.holds_trace(text)):
         tell(Progress(0, 0, "", "writing the event log's file anew"))
@@ -36,12 +36,7 @@ async def wipe_all(parts: Parts, text: str, tell: Tell) -> str:
 
 
 async def _wipe_log(parts: Parts) -> None:
-    for left in reversed(range(parts.limits.wipe_tries_max)):
-        try:
-            await parts.appender.remove(lambda log: log.wipe())
-        except errors.LogUnavailable:
-            # A reader is in the way, for moments.
-            if not left:
-                raise
-        else:
+    for _ in range(parts.limits.wipe_tries_max):
+        if await parts.appender.remove(lambda log: log.wipe()):
             return
+    raise errors.LogUnavailable("a reader is in the way of wiping the event log's file")

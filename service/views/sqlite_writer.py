@@ -209,9 +209,9 @@ class SqliteViewsWriter(SqliteSlotWriter):
         with translated():
             sqlite.rewrite(self._connection)
 
-    def wipe(self) -> None:
+    def wipe(self) -> bool:
         with translated():
-            sqlite.wipe(self._connection)
+            return sqlite.wipe(self._connection)
 
     def _slot(self) -> str:
         return self._live_slot

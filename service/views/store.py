@@ -224,9 +224,8 @@ class ViewsWriter(GenerationWriter, Protocol):
         """
         ...
 
-    def wipe(self) -> None:
-        """Empty what lies beside the store's file. Raises ViewsUnavailable, also while a reader
-        is in the way."""
+    def wipe(self) -> bool:
+        """Empty what lies beside the store's file; False while a reader is in the way."""
         ...
 
     def close(self) -> None: ...

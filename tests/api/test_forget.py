@@ -152,16 +152,20 @@ async def test_a_phone_goes_and_others_stay(http: httpx.AsyncClient, api: Api) -
 
 
 async def test_a_message_goes_in_its_instance(http: httpx.AsyncClient, api: Api) -> None:
-    """With an instance the same id of another one stays; without one it goes there too."""
+    """With an instance the same id of another one stays; without one it has to be the only one."""
     message_id, beside = fresh_id(), fresh_id()
     await post(http, callback("", ids=[message_id, beside]), "acme")
     end = await post(http, callback(message_id), "umbrella")
     await api.get(beside, min_cursor=end)
+    with pytest.raises(grpc.aio.AioRpcError) as ambiguous:
+        await told(api, message_id=message_id)
     first = await told(api, message_id=message_id, instance="acme")
     left = await api.get(message_id)
     second = await told(api, message_id=message_id)
 
     assert first.startswith("erased 1 callbacks, 1 messages ")
+    assert error_info(ambiguous.value).reason == "AMBIGUOUS_MESSAGE_ID"
+    assert error_info(ambiguous.value).metadata["instances"] == "acme,umbrella"
     assert left.instance == "umbrella"
     assert second.startswith("erased 1 callbacks, 1 messages ")
     assert await absent(api, message_id)

@@ -156,7 +156,7 @@ async def test_random_histories(tmp_path: Path, limits: dict[str, int]) -> None:
     async with core_at(tmp_path, **limits) as core:
         for step in range(10):
             await post(core, model, *(posted(dice) for _ in range(dice.randint(1, 30))))
-            what = subject(dice)
+            what = model.unambiguous(subject(dice))
             would = await forget(core, what, dry_run=True)
             did = await forget(core, what)
             counts = model.forget(what)
@@ -205,7 +205,7 @@ async def test_interrupted_anywhere(tmp_path: Path) -> None:
     async with core_at(tmp_path, **SMALL) as core:
         for _ in range(8):
             await post(core, model, *(posted(dice) for _ in range(dice.randint(5, 25))))
-            what = subject(dice)
+            what = model.unambiguous(subject(dice))
             model.forget(what)
             for _ in range(dice.randint(1, 4)):
                 await forget_until(core, what, dice.randint(1, 25))

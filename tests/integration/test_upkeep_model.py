@@ -87,8 +87,9 @@ class World:
         ]
 
     async def forget_message(self) -> None:
-        instance = self._dice.choice(["", "acme"])
         message_id = f"M{self._dice.randrange(40):03d}"
+        known = {one.key.instance for one in self.said if one.key.message_id == message_id}
+        instance = self._dice.choice(["acme", "other"] if len(known) > 1 else ["", "acme"])
         await self._done(
             self.core.upkeep.forget(
                 Subject(message_id=message_id, instance=instance), dry_run=False
