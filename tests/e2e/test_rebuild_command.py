@@ -3,13 +3,17 @@
 import random
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from service.database.schema import Store, upgrade_sqlite
+from service.domain.events import EventKind, NewEvent
+from service.eventlog.sqlite import SqliteLogWriter
 from tests.command import plugstatus
 from tests.histories import (
+    BEGIN_US,
     log_of,
     modelled,
     spare_rows,
@@ -141,3 +145,18 @@ def test_a_server_elsewhere_has_its_stores_there(tmp_path: Path) -> None:
     assert [run.returncode for run in runs] == [1, 1]
     assert all("no plugstatus answers" in run.stderr for run in runs)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_deep_bodies_are_folded_without_a_server_too(tmp_path: Path) -> None:
+    """A body nested as deep as the ingress allows means the same, whoever folds it."""
+    deep = b'{"type":"MessageStatusCallback","status":"READ","ids":["deep"],"x":%b"\\ud800"%b}' % (
+        b"[" * 990,
+        b"]" * 990,
+    )
+    upgrade_sqlite(Store.EVENT_LOG, tmp_path / "events.db")
+    with closing(SqliteLogWriter(tmp_path / "events.db")) as writer:
+        writer.append([NewEvent("acme", BEGIN_US, EventKind.CALLBACK, deep)])
+    rebuilt = alone(tmp_path)
+
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert [key[1] for key in told_of(tmp_path)] == ["deep"]
