@@ -64,8 +64,8 @@ def _row(body: dict[str, Any]) -> Row:
             ("READ", "READ", "", "81896604192873@lid", False, AT_US),
         ),
         (
-            STATUS | {"status": "PLAYED_BY_ME", "phone": "554499999999"},
-            ("UNRECOGNIZED", "PLAYED_BY_ME", "", "554499999999", False, AT_US),
+            STATUS | {"status": "NEVER_HEARD_OF", "phone": "554499999999"},
+            ("UNRECOGNIZED", "NEVER_HEARD_OF", "", "554499999999", False, AT_US),
         ),
         (
             STATUS | {"status": "READ_BY_ME", "momment": 1_777_494_009_341_000, "fromMe": False},
