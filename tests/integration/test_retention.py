@@ -1,27 +1,46 @@
 """Retention over real stores: what the views show stays what the kept log says, on its baseline."""
 
+import asyncio
 import random
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from service import config
+from service.core import Core
+from service.database.schema import Store, upgrade_sqlite
 from service.domain.erasure import Erasure, Subject
-from service.domain.events import BEFORE_FIRST, EventKind, NewEvent, Position
+from service.domain.events import (
+    BEFORE_FIRST,
+    Event,
+    EventKind,
+    NewEvent,
+    Position,
+    QuarantineReason,
+)
 from service.domain.message import MessageKey
+from service.eventlog.sqlite import SqliteLogWriter
+from service.projector import follower, retention
+from service.projector.batch import fold_events
 from service.projector.retention import Retention
+from service.telemetry import Metrics
 from service.upkeep.baseline import forgotten
 from service.upkeep.scan import buried, look
 from service.views.sqlite_reader import SqliteViewsReader
+from service.views.store import ViewsBatch
+from tests.clock import FakeClock
 from tests.fold_model import BEGIN_US, HOUR_US, PHONES
 from tests.histories import Said
 from tests.rebuild_site import SMALL, RebuildSite
 from tests.retention_site import RetentionSite, expected, live_rows, write
 
 DAY_US = 24 * HOUR_US
+DEADLINE_S = 60.0
 PHONE = PHONES[0]
 GROUP_READ: list[Said] = [
     ("acme", {"type": "MessageStatusCallback", "status": "READ", "ids": ["G"], "participant": who})
@@ -99,3 +118,125 @@ def test_an_erasure_that_waits_is_folded_before_anything_is_removed(tmp_path: Pa
     assert [one.participant for one in shown] == ["77002"]
     assert kept_from == 2
     assert checked.differences == 0, checked.note
+
+
+def test_progress_reaches_its_total(site: RetentionSite) -> None:
+    """Steps say how many events have gone, of those that are to go; no step if none are."""
+    site.tell(90)
+    steps = site.cut(71)
+    more = site.cut(75)
+    again = site.cut(75)
+
+    assert [step.done for step in steps] == sorted({step.done for step in steps})
+    assert {(step.total, step.unit) for step in steps} == {(70, "events")}
+    assert steps[-1].done == 70
+    assert [(step.done, step.total) for step in more] == [(4, 4)]
+    assert again == []
+
+
+def test_a_removal_that_is_left_goes_on(site: RetentionSite, dice: random.Random) -> None:
+    """Left behind any step, with events between: what it removed is whole, the rest follows."""
+    site.tell(70)
+    for _ in range(4):
+        steps = site.removal(60)
+        for _ in range(dice.randint(0, 2)):
+            next(steps, None)
+        assert isinstance(steps, Generator)
+        steps.close()
+        site.model.cut(site.log.kept_from())
+        assert site.shown() == expected(site.model)
+        site.tell(3)
+    site.cut(60)
+
+    assert site.shown() == expected(site.model)
+    assert _differences(site)[0] == 0
+
+
+def test_an_event_that_cannot_be_folded_is_left_out(
+    site: RetentionSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of ours in one event's way: the views have it in quarantine, the baseline without
+    it, and both agree on all the others."""
+
+    def folded(events: Sequence[Event], *others: Any) -> ViewsBatch:
+        if any(event.position == 7 for event in events):
+            raise ZeroDivisionError
+        return fold_events(events, *others)
+
+    for module in (follower, retention):
+        monkeypatch.setattr(module, "fold_events", folded)
+    site.tell(40)
+    seen = site.quarantined()
+    site.cut(30)
+    checked = _differences(site)
+    before = live_rows(site.data_dir)
+    site.without_views()
+
+    assert seen[7] is QuarantineReason.UNREADABLE
+    assert site.log.kept_from() == 30
+    assert checked[0] == 0, checked
+    assert live_rows(site.data_dir) == before
+
+
+@asynccontextmanager
+async def _core(data_dir: Path, now_us: int, **settings: str) -> AsyncIterator[Core]:
+    loaded = config.load({"DATA_DIR": str(data_dir), **settings})
+    async with asyncio.timeout(DEADLINE_S), Core(loaded, FakeClock(now_us), Metrics()) as core:
+        head = await core.log.run(lambda log: log.head())
+        # Only what the views have folded can go.
+        await core.hub.reached(head.position, DEADLINE_S)
+        yield core
+
+
+@pytest.mark.parametrize(("days", "kept_from"), [("2", 3), ("1.5", 4), ("0.000001", 5)])
+async def test_what_is_older_than_the_setting_goes_by_itself(
+    tmp_path: Path, days: str, kept_from: int
+) -> None:
+    """In days and parts of them, by when an event was received; but the last event stays."""
+    _record(tmp_path, *(BEGIN_US + day * DAY_US for day in (0, 1, 2, 3, 3)))
+    async with _core(tmp_path, BEGIN_US + 4 * DAY_US, RETENTION_DAYS=days) as core:
+        retaining = asyncio.create_task(core.upkeep.retain_by_the_clock())
+        while (found := await core.log.run(lambda log: log.kept_from())) < kept_from:
+            assert not retaining.done()
+        # It waits for its turn behind a removal under way, which so has ended.
+        await core.upkeep.retain(float(days))
+        found = await core.log.run(lambda log: log.kept_from())
+        removals = await core.log.run(lambda log: log.removals())
+        retaining.cancel()
+
+    assert found == kept_from
+    assert removals.expired_event_count == kept_from - 1
+
+
+async def test_what_came_behind_a_newer_event_stays_as_long(tmp_path: Path) -> None:
+    """Only whole prefixes go: behind an event that is kept an older one is kept too, because the
+    clock may have stepped back."""
+    _record(tmp_path, *(BEGIN_US + day * DAY_US for day in (0, 9, 1, 2, 9)))
+    async with _core(tmp_path, BEGIN_US + 10 * DAY_US) as core:
+        await core.upkeep.retain(5)
+        first = await core.log.run(lambda log: (log.kept_from(), log.removals()))
+        await core.upkeep.retain(0.5)
+        then = await core.log.run(lambda log: (log.kept_from(), log.removals()))
+
+    assert (first[0], then[0]) == (2, 5)
+    assert first[1].last_expired_time_us == BEGIN_US
+    assert first[1].oldest_event_time_us == then[1].last_expired_time_us == BEGIN_US + 9 * DAY_US
+
+
+async def test_an_empty_log_stays_as_it_is(tmp_path: Path) -> None:
+    """Nothing is there to remove; nor from a log of one event, however old."""
+    async with _core(tmp_path, BEGIN_US) as core:
+        await core.upkeep.retain(1)
+        empty = await core.log.run(lambda log: log.kept_from())
+    _record(tmp_path, 7)
+    async with _core(tmp_path, BEGIN_US) as core:
+        await core.upkeep.retain(1)
+        one = await core.log.run(lambda log: log.kept_from())
+
+    assert (empty, one) == (1, 1)
+
+
+def _record(data_dir: Path, *times_us: int) -> None:
+    upgrade_sqlite(Store.EVENT_LOG, data_dir / "events.db")
+    with closing(SqliteLogWriter(data_dir / "events.db")) as writer:
+        writer.append([NewEvent("acme", one, EventKind.CALLBACK, b"{}") for one in times_us])
