@@ -108,7 +108,7 @@ async def test_times_around_a_cut(site: Site) -> None:
 async def test_times_where_the_clock_stepped_back(site: Site) -> None:
     """An event that matched was removed, though those beside it and behind it are older."""
     site.record(10, 90, 20, 30, 95)
-    site.cut(2)
+    site.cut(3)
 
     assert await site.at_time(90) == "CursorExpired"
     assert await site.at_time(25) == "CursorExpired"
