@@ -188,12 +188,12 @@ async def _core(data_dir: Path, now_us: int, **settings: str) -> AsyncIterator[C
         yield core
 
 
-@pytest.mark.parametrize(("days", "kept_from"), [("2", 3), ("1.5", 4), ("0.000001", 5)])
+@pytest.mark.parametrize(("days", "kept_from"), [("2", 3), ("1.5", 4), ("0.000001", 6)])
 async def test_what_is_older_than_the_setting_goes_by_itself(
     tmp_path: Path, days: str, kept_from: int
 ) -> None:
     """In days and parts of them, by when an event was received; but the last event stays."""
-    _record(tmp_path, *(BEGIN_US + day * DAY_US for day in (0, 1, 2, 3, 3)))
+    _record(tmp_path, *(BEGIN_US + day * DAY_US for day in (0, 1, 2, 2.75, 3, 3)))
     async with _core(tmp_path, BEGIN_US + 4 * DAY_US, RETENTION_DAYS=days) as core:
         retaining = asyncio.create_task(core.upkeep.retain_by_the_clock())
         while (found := await core.log.run(lambda log: log.kept_from())) < kept_from:
@@ -236,7 +236,7 @@ async def test_an_empty_log_stays_as_it_is(tmp_path: Path) -> None:
     assert (empty, one) == (1, 1)
 
 
-def _record(data_dir: Path, *times_us: int) -> None:
+def _record(data_dir: Path, *times_us: float) -> None:
     upgrade_sqlite(Store.EVENT_LOG, data_dir / "events.db")
     with closing(SqliteLogWriter(data_dir / "events.db")) as writer:
-        writer.append([NewEvent("acme", one, EventKind.CALLBACK, b"{}") for one in times_us])
+        writer.append([NewEvent("acme", int(one), EventKind.CALLBACK, b"{}") for one in times_us])

@@ -1,5 +1,6 @@
 """Erasures before, between and after removals, with every kind of event, against the model."""
 
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from service import config
+from service.config import Limits
 from service.core import Core
 from service.domain.erasure import Subject
 from service.domain.events import EventKind, NewEvent
@@ -116,6 +118,8 @@ def _lasting(all_of: Shown, kept_from: int) -> Shown:
 @asynccontextmanager
 async def _core(folder: Path) -> AsyncIterator[Core]:
     settings = config.load({"DATA_DIR": str(folder)})
+    # So few that a removal takes several steps.
+    settings = dataclasses.replace(settings, limits=Limits(retention_events_max=7))
     async with Core(settings, FakeClock(NOW_US), Metrics()) as core:
         yield core
 

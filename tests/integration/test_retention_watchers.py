@@ -1,6 +1,7 @@
 """Watchers where retention removes what they have not read yet: told so, and never past it."""
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -48,7 +49,7 @@ def history(tmp_path: Path, dice: random.Random) -> RetentionSite:
 class Service:
     """A core, and what watchers of it need."""
 
-    def __init__(self, core: Core, clock: FakeClock) -> None:
+    def __init__(self, core: Core, clock: FakeClock, limits: Limits) -> None:
         self.core = core
         self._watchers = Watchers(
             hub=core.hub,
@@ -56,7 +57,7 @@ class Service:
             starts=Starts(core.log, core.cursors),
             cursors=core.cursors,
             clock=clock,
-            limits=SMALL_PAGES,
+            limits=limits,
             metrics=Metrics(),
             watchers_max=100,
             stall_s=DEADLINE_S,
@@ -99,11 +100,11 @@ class Watch:
 
 
 @asynccontextmanager
-async def _served(site: RetentionSite) -> AsyncIterator[Service]:
+async def _served(site: RetentionSite, rows_max: int = 10) -> AsyncIterator[Service]:
     settings = config.load({"DATA_DIR": str(site.data_dir)})
     clock = FakeClock(NOW_US)
     async with asyncio.timeout(DEADLINE_S), Core(settings, clock, Metrics()) as core:
-        yield Service(core, clock)
+        yield Service(core, clock, dataclasses.replace(SMALL_PAGES, catch_up_rows_max=rows_max))
 
 
 async def test_a_watcher_that_is_catching_up_ends(history: RetentionSite) -> None:
@@ -190,14 +191,17 @@ async def test_nobody_is_ever_led_past_what_was_removed(
     up to CaughtUp or up to CURSOR_EXPIRED."""
     places = sorted(history.model.feed())
     times = [0, *(told.event.receive_time_us for told in history.model.told)]
+    latest = [max(times[: at + 1]) or 1 for at in range(len(times))]
     starts = [*dice.sample(places, 10), *((dice.randrange(50), END_OF_CALLBACK) for _ in range(10))]
-    async with _served(history) as service:
-
-        async def sometimes_remove(_kind: str) -> None:
-            if dice.random() < 0.05:
-                await service.retain(dice.choice(times[:100]) or 1)
+    async with _served(history, dice.randint(1, 4)) as service:
 
         async def followed(start: tuple[int, int]) -> bool:
+            async def sometimes_remove(_kind: str) -> None:
+                if dice.random() < 0.01:
+                    # Just before or behind what it is about to read.
+                    at = (service.place(watch.cursors[-1]) if watch.cursors else start)[0]
+                    await service.retain(latest[max(0, min(at + dice.randint(-2, 3), 150))])
+
             watch = Watch(sometimes_remove)
             cursor = service.cursor(Place(Position(start[0]), start[1]), times[start[0]])
             watching = asyncio.create_task(service.watch(watch, cursor=cursor))
