@@ -13,7 +13,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from service.config import Limits
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, known_revision, upgrade_sqlite
 from service.domain.events import EventKind, Position
 from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
 from service.projector.follower import Follower
@@ -28,6 +28,9 @@ from tests.retention_site import live_rows
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
+SERVED = {"e0002": {"e0002"}, "v0002": {"v0002"}}
+"""Programs that may use a store of each revision: older ones only where a migration only adds."""
+
 NOT_DATA = {"alembic_version", "served_revision", "sqlite_sequence"}
 
 
@@ -83,15 +86,15 @@ def test_every_migration_is_tried_on_a_store_that_was_used(
 def test_an_upgraded_store_is_made_like_a_new_one(
     store: Store, revision: str, tmp_path: Path
 ) -> None:
-    """The same tables, indexes and triggers, and the same programs served: no older one."""
+    """The same tables, indexes and triggers; and the programs served are those that it says."""
     old, new = _restored(revision, tmp_path / "old.db"), tmp_path / "new.db"
     for path in (old, new):
         upgrade_sqlite(store, path)
     made = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
-    served = "SELECT revision FROM served_revision ORDER BY revision"
+    served = {row[0] for row in _rows(old, "SELECT revision FROM served_revision")}
 
     assert _plain(_rows(old, made)) == _plain(_rows(new, made))
-    assert _rows(old, served) == _rows(new, served)
+    assert served == SERVED[known_revision(store)], "say in SERVED which programs still may"
 
 
 def _plain(made: list[tuple[Any, ...]]) -> list[tuple[str, str, str]]:
