@@ -12,7 +12,7 @@ import structlog
 from service import errors
 from service.clock import US_PER_S, Clock
 from service.config import Limits
-from service.domain.events import QuarantineReason
+from service.domain.events import Position, QuarantineReason
 from service.domain.progress import Progress
 from service.eventlog.log import LogReader
 from service.projector.follower import Follower
@@ -142,15 +142,16 @@ class Projector:
         """Hold the views against the log, and finish what a kill may have cut short."""
         log, views, live = stores
         mark = views.checkpoint().mark
-        kept_from = log.kept_from()
-        if mark.position >= kept_from and log.mark(mark.position) != mark:
+        cut = log.last_removed()
+        there = cut if mark.position == cut.position else log.mark(mark.position)
+        if mark.position >= cut.position and there != mark:
             raise errors.StoreUnusable(
                 f"the views hold position {mark.position}, and this event log does not: move the "
                 "views away, and they are built again from the log"
             )
         live.begin()
-        if views.kept_from() < kept_from:
-            views.prune(kept_from)
+        if views.kept_from() <= cut.position:
+            views.prune(Position(cut.position + 1))
 
     def _run(self, opened: _Open) -> None:
         stores: _Open | None = opened

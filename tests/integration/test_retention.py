@@ -1,6 +1,7 @@
 """Retention over real stores: what the views show stays what the kept log says, on its baseline."""
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
@@ -89,7 +90,7 @@ def test_the_views_stay_what_the_log_says(
     for _ in range(dice.randint(2, 6)):
         site.tell(dice.randint(1, 60))
         head = len(site.model.told)
-        site.cut(dice.choice((head, dice.randint(1, head), site.model.kept_from + 1)))
+        site.cut(dice.choice((head, dice.randint(1, head), min(head, site.model.kept_from + 1))))
 
         assert site.shown() == expected(site.model)
         assert _differences(site)[0] == 0, _differences(site)
@@ -219,6 +220,32 @@ async def test_what_is_older_than_the_setting_goes_by_itself(
 
     assert found == kept_from
     assert removals.expired_event_count == kept_from - 1
+
+
+async def test_a_defect_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong once, the next look removes what is too old."""
+    right, asked = retention._change, 0
+
+    def once_wrong(*given: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise ZeroDivisionError
+        return right(*given)
+
+    monkeypatch.setattr(retention, "_change", once_wrong)
+    _record(tmp_path, BEGIN_US, BEGIN_US + 9 * DAY_US)
+    loaded = config.load({"DATA_DIR": str(tmp_path), "RETENTION_DAYS": "1"})
+    loaded = dataclasses.replace(loaded, limits=config.Limits(retention_pause_s=0.01))
+    clock = FakeClock(BEGIN_US + 9 * DAY_US)
+    async with asyncio.timeout(DEADLINE_S), Core(loaded, clock, Metrics()) as core:
+        await core.hub.reached(Position(2), DEADLINE_S)
+        retaining = asyncio.create_task(core.upkeep.retain_by_the_clock())
+        while await core.log.run(lambda log: log.kept_from()) < 2:
+            assert not retaining.done()
+        retaining.cancel()
+
+    assert asked == 2
 
 
 async def test_what_came_behind_a_newer_event_stays_as_long(tmp_path: Path) -> None:
