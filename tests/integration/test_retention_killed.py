@@ -56,12 +56,15 @@ def killed_at(moment, data_dir):
     retained(data_dir, count)
 
 statements = []
-for store in retained(folder / "whole", lambda *statement: statements.append(statement)):
+stores = retained(folder / "whole", lambda *statement: statements.append(statement))
+# Before they are closed: what that runs, a child never comes to.
+count = len(statements)
+for store in stores:
     store.close()
-ends = [at for at, (_, sql) in enumerate(statements, start=1) if sql == "COMMIT"]
+ends = [at for at, (_, sql) in enumerate(statements[:count], start=1) if sql == "COMMIT"]
 # Before each COMMIT, behind it, and somewhere.
 moments = {*ends, *(at + 1 for at in ends[:-1])}
-moments |= {*dice.sample(range(1, len(statements)), most)}
+moments |= {*dice.sample(range(1, count + 1), most)}
 for moment in sorted(moments):
     child = os.fork()
     if child == 0:
