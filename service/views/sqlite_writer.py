@@ -1,6 +1,7 @@
 """The views in one SQLite file, written: two slots, one connection."""
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -30,7 +31,7 @@ class _Generation(NamedTuple):
     program: str
 
 
-class SqliteSlotWriter:
+class SqliteSlotWriter(ABC):
     """One slot, on a connection that someone else owns."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -82,8 +83,9 @@ class SqliteSlotWriter:
         with self._transaction():
             self._write(batch)
 
+    @abstractmethod
     def _slot(self) -> str:
-        raise NotImplementedError
+        """Which one."""
 
     def _sql(self) -> Statements:
         return sql.BY_SLOT[self._slot()]
