@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from service.domain.message import Message, MessageKey, Recipient
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.views import rows
 from service.views import sqlite_statements as sql
+from service.views import sqlite_walks as walks
 from service.views.sqlite_errors import translated
 from service.views.sqlite_statements import Statements
 from service.views.store import (
@@ -24,6 +26,7 @@ from service.views.store import (
     MessageFilter,
     MessagePage,
     QuarantineRow,
+    SnapshotPage,
 )
 
 
@@ -72,26 +75,20 @@ class SqliteViewsReader:
         end = Point(after, 0)
         whole: Point | None = None
         with self._snapshot() as live:
-            if live.kept_from > 1 and after < Place(Position(live.kept_from - 1)):
-                raise errors.CursorExpired(
-                    "retention has removed events behind this place: start from a snapshot"
-                )
-            cursor = self._connection.execute(
-                live.sql.feed, (after.position, after.index, until.position, rows_max)
-            )
-            for raw in cursor:
-                row = rows.feed_of(raw)
-                looked += 1
-                if looked > 1 and row.place.position != end.place.position:
-                    whole = Point(Place(end.place.position), end.receive_time_us)
-                end = Point(row.place, row.receive_time_us)
-                if wanted.matches(row):
-                    found.append(row)
-                    bytes_left -= len(row.change)
-                    if bytes_left <= 0:
-                        break
-            # An unfinished statement would keep its read transaction, and the WAL from shrinking.
-            cursor.close()
+            _check_kept(live, after)
+            stretch = walks.Stretch(after, until.position, rows_max)
+            with walks.reports(self._connection, live.sql, wanted, stretch) as reports:
+                for raw in islice(reports, rows_max):
+                    row = rows.feed_of(raw)
+                    looked += 1
+                    if looked > 1 and row.place.position != end.place.position:
+                        whole = Point(Place(end.place.position), end.receive_time_us)
+                    end = Point(row.place, row.receive_time_us)
+                    if wanted.matches(row):
+                        found.append(row)
+                        bytes_left -= len(row.change)
+                        if bytes_left <= 0:
+                            break
         if looked < rows_max and bytes_left > 0:
             end = end_of(until)
         elif whole is not None:
@@ -101,6 +98,26 @@ class SqliteViewsReader:
             while found and found[-1].place > end.place:
                 found.pop()
         return FeedPage(live.checkpoint.generation, found, end)
+
+    def snapshot(
+        self, after: MessageKey, as_of: Position, wanted: FeedFilter, messages_max: int
+    ) -> SnapshotPage:
+        found: list[Message] = []
+        end = after
+        looked = 0
+        with self._snapshot() as live:
+            _check_kept(live, Place(as_of))
+            walk = walks.messages_by_key(self._connection, live.sql, wanted, after, messages_max)
+            with walk as by_key:
+                for raw in islice(by_key, messages_max):
+                    message = rows.message_of(raw)
+                    looked += 1
+                    end = MessageKey(message.instance, message.message_id)
+                    if message.changed_at <= Place(as_of) and wanted.matches_message(message):
+                        found.append(message)
+        return SnapshotPage(
+            live.checkpoint.generation, found, end if looked == messages_max else None
+        )
 
     def holds_trace(self, text: str) -> bool:
         with translated():
@@ -194,6 +211,13 @@ class SqliteViewsReader:
 
     def _all(self, statement: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
         return self._connection.execute(statement, parameters).fetchall()
+
+
+def _check_kept(live: _Live, after: Place) -> None:
+    if live.kept_from > 1 and after < Place(Position(live.kept_from - 1)):
+        raise errors.CursorExpired(
+            "retention has removed events behind this place: start from a snapshot"
+        )
 
 
 def _live(row: Sequence[Any]) -> _Live:

@@ -63,6 +63,20 @@ def _last_changed(messages: Table, column: str = "") -> str:
     ).sql
 
 
+def _feed_behind(feed: Table, *conditions: ColumnElement[bool]) -> str:
+    place = feed.c.position, feed.c.report_index
+    return statements.for_sqlite(
+        select(*(column for column in feed.c if column.name != "report"))
+        .where(
+            *conditions,
+            tuple_(*place) > tuple_(bindparam("position"), bindparam("report_index")),
+            feed.c.position <= bindparam("until"),
+        )
+        .order_by(*place)
+        .limit(bindparam("rows_max"))
+    ).sql
+
+
 class Statements(NamedTuple):
     """Every statement over one slot's tables, as SQL with positional parameters."""
 
@@ -106,6 +120,12 @@ class Statements(NamedTuple):
     """By table: rows behind a key, in order of key."""
     clear: dict[str, str]
     """By table: delete so many rows, lowest keys first."""
+    by_key: str
+    """Messages behind a key, in order of key; below of one id, of one phone, of one instance."""
+    by_key_of_id: str
+    by_key_of_phone: str
+    by_key_of_instance: str
+    feed_of_message: str
 
 
 def _folding(tables: SlotTables) -> dict[str, str]:
@@ -138,16 +158,7 @@ def _reading(tables: SlotTables) -> dict[str, str]:
             .order_by(messages.c.instance)
             .limit(bindparam("messages_max"))
         ).sql,
-        "feed": statements.for_sqlite(
-            select(*(column for column in feed.c if column.name != "report"))
-            .where(
-                tuple_(feed.c.position, feed.c.report_index)
-                > tuple_(bindparam("position"), bindparam("report_index")),
-                feed.c.position <= bindparam("until"),
-            )
-            .order_by(feed.c.position, feed.c.report_index)
-            .limit(bindparam("rows_max"))
-        ).sql,
+        "feed": _feed_behind(feed),
         "last_webhook": statements.for_sqlite(
             select(webhooks)
             .where(webhooks.c.instance == bindparam("instance"))
@@ -165,6 +176,34 @@ def _reading(tables: SlotTables) -> dict[str, str]:
             .where(webhooks.c.state == bindparam("state"))
             .order_by(webhooks.c.attempt_position)
         ).sql,
+    }
+
+
+def _walking(tables: SlotTables) -> dict[str, str]:
+    """Runs of rows that are merged: messages in order of key, reports in log order."""
+    messages, feed = tables.messages, tables.feed
+    key = messages.c.instance, messages.c.message_id
+    behind = tuple_(*key) > tuple_(bindparam("after_instance"), bindparam("after_id"))
+
+    def by_key(*conditions: ColumnElement[bool]) -> str:
+        return statements.for_sqlite(
+            select(messages).where(*conditions).order_by(*key).limit(bindparam("rows_max"))
+        ).sql
+
+    return {
+        "by_key": by_key(behind),
+        "by_key_of_id": by_key(messages.c.message_id == bindparam("of_id"), behind),
+        "by_key_of_phone": by_key(messages.c.phone == bindparam("of_phone"), behind),
+        "by_key_of_instance": by_key(
+            messages.c.instance == bindparam("of_instance"),
+            # SQLite would not look up a pair whose first half is fixed already.
+            messages.c.message_id > bindparam("after_id"),
+        ),
+        "feed_of_message": _feed_behind(
+            feed,
+            feed.c.instance == bindparam("instance"),
+            feed.c.message_id == bindparam("message_id"),
+        ),
     }
 
 
@@ -291,6 +330,7 @@ def _statements(slot: str) -> Statements:
     return Statements(
         **_folding(tables),
         **_reading(tables),
+        **_walking(tables),
         **_listing(tables),
         **_removing(tables),
         pages={name: _page(table) for name, table in tables._asdict().items()},

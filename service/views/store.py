@@ -48,6 +48,14 @@ class FeedPage(NamedTuple):
     """How far the page looked; the next one goes on behind it."""
 
 
+class SnapshotPage(NamedTuple):
+    generation: int
+    """Of the views the messages are of."""
+    messages: list[Message]
+    end: MessageKey | None
+    """How far the page looked; None once nothing is left."""
+
+
 class FeedEntry(NamedTuple):
     """A feed row with what is only listed: an encoded StatusReport without `raw`."""
 
@@ -96,6 +104,15 @@ class FeedFilter(msgspec.Struct, frozen=True, gc=False):
             and (not self.message_ids or row.message_id in self.message_ids)
             and (not self.phones or row.phone in self.phones)
             and (not self.statuses or row.status in self.statuses)
+        )
+
+    def matches_message(self, message: Message) -> bool:
+        """Does it belong into a snapshot?"""
+        return (
+            (not self.instances or message.instance in self.instances)
+            and (not self.message_ids or message.message_id in self.message_ids)
+            and (not self.phones or message.phone in self.phones)
+            and (not self.statuses or message.status in self.statuses)
         )
 
 
@@ -255,7 +272,21 @@ class ViewsReader(Protocol):
         `bytes_max` bytes. A page ends at the end of an event, or inside one that is larger than
         a page; once nothing is left, at the end of `until`.
 
-        Raises CursorExpired if retention has removed reports behind `after`.
+        Raises CursorExpired if retention has removed reports behind `after`. A filter that names
+        a few messages or phones costs a look-up each and what is found, however long the stretch.
+        """
+        ...
+
+    def snapshot(
+        self, after: MessageKey, as_of: Position, wanted: FeedFilter, messages_max: int
+    ) -> SnapshotPage:
+        """The wanted messages behind that key that were last changed at that event or before it.
+
+        By instance and then by id, both by code point. Looks at no more than `messages_max`
+        messages, so a page may be short or empty and not be the last one. Costs the same wherever
+        the page is; a filter that names ids, phones or instances, a look-up each and what is found.
+
+        Raises CursorExpired if retention has removed reports behind that event.
         """
         ...
 

@@ -78,6 +78,8 @@ def _messages(slot: str) -> Table:
         Index(f"messages_{slot}_by_change", *_CHANGED),
         Index(f"messages_{slot}_by_instance", "instance", *_CHANGED),
         Index(f"messages_{slot}_by_phone", "phone", *_CHANGED),
+        # A snapshot goes in order of key, also that of a few phones.
+        Index(f"messages_{slot}_by_phone_key", "phone", "instance", "message_id"),
         Index(f"messages_{slot}_by_status", "status", *_CHANGED),
     )
 

@@ -15,9 +15,7 @@ from service.domain.instance import ConnectionState, Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.status import Status
 from service.views.store import (
-    FeedEntry,
     FeedFilter,
-    FeedRow,
     ListedReport,
     MessageFilter,
     QuarantineRow,
@@ -34,30 +32,6 @@ HEAD = 8
 
 names = st.sampled_from(["a", "b"])
 few_statuses = st.sampled_from([Status.SENT, Status.READ])
-feed_rows = st.lists(
-    st.builds(
-        feed_entry,
-        st.integers(1, HEAD),
-        st.sampled_from([0, 1, 2**32 - 2]),
-        instance=names,
-        message_id=names,
-        phone=names,
-        status=few_statuses,
-        changed=st.booleans(),
-        change=st.binary(max_size=20),
-    ),
-    max_size=16,
-    unique_by=lambda entry: entry.row.place,
-)
-some = st.sets(names, max_size=2).map(frozenset)
-feed_filters = st.builds(
-    FeedFilter,
-    instances=some,
-    message_ids=some,
-    phones=some,
-    statuses=st.sets(few_statuses, max_size=2).map(frozenset),
-    unchanged=st.booleans(),
-)
 message_filters = st.builds(
     MessageFilter,
     instance=st.sampled_from(["", "a", "b"]),
@@ -66,65 +40,6 @@ message_filters = st.builds(
     updated_from_us=st.sampled_from([0, NOW_US, NOW_US + 2]),
     updated_until_us=st.sampled_from([0, NOW_US + 1, NOW_US + 4]),
 )
-
-
-def _wanted(row: FeedRow, wanted: FeedFilter) -> bool:
-    """AND between the fields, OR within, and an empty field asks for anything."""
-    asked = [
-        (row.instance, wanted.instances),
-        (row.message_id, wanted.message_ids),
-        (row.phone, wanted.phones),
-        (row.status, wanted.statuses),
-    ]
-    return (row.changed or wanted.unchanged) and all(
-        value in values for value, values in asked if values
-    )
-
-
-@settings(max_examples=60)
-@given(
-    entries=feed_rows,
-    wanted=feed_filters,
-    after=st.builds(Place, st.integers(0, 4).map(Position), st.sampled_from([0, 1, 2**32 - 1])),
-    until=st.integers(4, HEAD),
-    rows_max=st.integers(1, 6),
-    bytes_max=st.sampled_from([1, 10, 25, PLENTY]),
-)
-@pytest.mark.parametrize("kind", VIEW_STORES)
-def test_pages_of_the_feed_hold_every_wanted_row_once(
-    kind: str,
-    entries: list[FeedEntry],
-    wanted: FeedFilter,
-    after: Place,
-    until: int,
-    rows_max: int,
-    bytes_max: int,
-) -> None:
-    """Page by page, whatever their bounds, the feed gives all wanted rows in log order, once."""
-    found: list[FeedRow] = []
-    with TemporaryDirectory() as folder:
-        views = VIEW_STORES[kind](Path(folder))
-        with closing(views.open_writer()) as writer, closing(views.open_reader()) as reader:
-            writer.apply(batch(writer.checkpoint(), HEAD, feed=entries))
-            place = after
-            while place < Place(Position(until)):
-                page = reader.feed(place, mark(until), wanted, rows_max, bytes_max)
-                sizes = [len(row.change) for row in page.rows]
-                assert len(page.rows) <= rows_max
-                assert sum(sizes[:-1]) < bytes_max
-                assert page.end.place > place
-                assert mark(page.end.place.position).receive_time_us == page.end.receive_time_us
-                found += page.rows
-                place = page.end.place
-
-    behind = sorted((entry.row for entry in entries), key=lambda row: row.place)
-    expected = [
-        row
-        for row in behind
-        if after < row.place <= Place(Position(until)) and _wanted(row, wanted)
-    ]
-
-    assert expected == found
 
 
 def test_a_page_of_the_feed_says_how_far_it_looked(
@@ -282,12 +197,22 @@ def test_instances_are_listed_by_code_point(
 
 
 KEY = MessageKey("acme", "M")
+BY_ID = FeedFilter(message_ids=frozenset({"M", "N"}))
+BY_PHONE = FeedFilter(phones=frozenset({"5544999999999"}))
 READS: dict[str, Callable[[ViewsReader], object]] = {
     "log_identity": lambda reader: reader.log_identity(),
     "checkpoint": lambda reader: reader.checkpoint(),
     "message": lambda reader: reader.message(KEY),
     "messages_by_id": lambda reader: reader.messages_by_id("M", 2),
-    "feed": lambda reader: reader.feed(START, mark(HEAD), FeedFilter(), 5, 5),
+    "feed": lambda reader: [
+        reader.feed(START, mark(HEAD), wanted, rows_max, 5)
+        for wanted in (FeedFilter(), BY_ID, BY_PHONE)
+        for rows_max in (5, 20)
+    ],
+    "snapshot": lambda reader: [
+        reader.snapshot(MessageKey("a", "b"), Position(HEAD), wanted, 5)
+        for wanted in (FeedFilter(), BY_ID, BY_PHONE, FeedFilter(instances=frozenset({"acme"})))
+    ],
     "recipients": lambda reader: reader.recipients(KEY, "", 5),
     "reports": lambda reader: reader.reports(KEY, START, 5),
     "last_changed": lambda reader: [

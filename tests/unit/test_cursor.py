@@ -1,6 +1,8 @@
 """Cursors as strings."""
 
 import string
+from base64 import urlsafe_b64encode
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -8,12 +10,15 @@ from hypothesis import strategies as st
 
 from service import errors
 from service.domain.events import END_OF_CALLBACK, ORIGIN, Mark, Place, Point, Position, end_of
-from service.wire.cursor import CursorCodec
-from tests.domain_values import NOW_US, places, times_us
+from service.domain.message import MessageKey
+from service.wire.cursor import BEFORE_ALL_MESSAGES, CursorCodec, InSnapshot, instance_digest
+from tests.domain_values import NOW_US, ids, places, times_us
 
 IDENTITY = "0123456789abcdef" * 2
 CODEC = CursorCodec(IDENTITY)
 SAMPLE = CODEC.encode(Place(Position(12_345), 67), NOW_US)
+KEY = MessageKey("acme", "3EB0C767D26A1D8E2F01")
+keys = st.builds(MessageKey, st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True), ids)
 
 
 @given(places, times_us)
@@ -127,3 +132,85 @@ def test_the_end_of_a_callback_is_before_the_next_one() -> None:
     backwards = ordered[::-1]
 
     assert ordered == sorted(backwards)
+
+
+IN_SNAPSHOT = CODEC.inside(end_of(Mark(Position(12_345), NOW_US)), InSnapshot.behind(KEY))
+
+
+@given(places, times_us, keys)
+def test_a_cursor_inside_a_snapshot_names_its_message(
+    place: Place, receive_time_us: int, key: MessageKey
+) -> None:
+    """It gives back what the snapshot is as of and which message was sent; short and plain too."""
+    as_of = end_of(Mark(place.position, receive_time_us))
+
+    text = CODEC.inside(as_of, InSnapshot.behind(key))
+    cursor = CODEC.decode(text)
+
+    assert as_of.place == cursor.place
+    assert cursor.recognises(Mark(place.position, receive_time_us))
+    assert InSnapshot(instance_digest(key.instance), key.message_id) == cursor.snapshot
+    assert len(text) <= 512
+    assert set(text) <= set(string.ascii_letters + string.digits + "-_")
+
+
+def test_the_largest_key_fits_a_cursor() -> None:
+    """128 code points, each the highest there is, in the instance with the longest name."""
+    key = MessageKey("a" * 128, "\U0010ffff" * 128)
+
+    text = CODEC.inside(end_of(Mark(Position(2**63 - 1), NOW_US)), InSnapshot.behind(key))
+
+    assert len(text) <= 512
+    assert InSnapshot.behind(key) == CODEC.decode(text).snapshot
+
+
+def test_a_snapshot_begins_before_all_messages() -> None:
+    """The cursor before a snapshot's first message, and ordinary ones, are told apart."""
+    before_all = CODEC.decode(CODEC.inside(end_of(ORIGIN), BEFORE_ALL_MESSAGES))
+
+    assert BEFORE_ALL_MESSAGES == before_all.snapshot
+    assert CODEC.decode(SAMPLE).snapshot is None
+
+
+@pytest.mark.parametrize("at", range(len(IN_SNAPSHOT)))
+def test_no_damage_of_a_cursor_inside_a_snapshot_goes_unnoticed(at: int) -> None:
+    """A character replaced, missing or added makes it no cursor."""
+    character = "A" if IN_SNAPSHOT[at] != "A" else "B"
+    for damaged in (
+        IN_SNAPSHOT[:at] + character + IN_SNAPSHOT[at + 1 :],
+        IN_SNAPSHOT[:at] + IN_SNAPSHOT[at + 1 :],
+        IN_SNAPSHOT[:at] + "A" + IN_SNAPSHOT[at:],
+        IN_SNAPSHOT[:at],
+    ):
+        with pytest.raises(errors.CursorInvalid):
+            CODEC.decode(damaged)
+
+
+HEAD = b"\2" + bytes.fromhex(IDENTITY)[:8] + bytes(8) + bytes(4) + bytes(8)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\3" + HEAD[1:] + b"\0\0\0",
+        b"\1" + HEAD[1:] + b"\0\0\0",
+        HEAD + b"\0\0",
+        HEAD + b"\0\0\1" + b"\1",
+        HEAD + b"\0\0\x67" + b"\0\x66",
+        HEAD + b"\0\0\x67" + b"\1",
+        HEAD + b"\x11\0\0" + (0xD800).to_bytes(3, "big"),
+        HEAD + b"\xff\xff\xff" + (0x110000).to_bytes(3, "big"),
+    ],
+)
+def test_what_no_server_gives_out_is_no_cursor(body: bytes) -> None:
+    """A right checksum is not enough: version, length, base and number have to be ours."""
+    text = urlsafe_b64encode(body + crc32(body).to_bytes(4, "big")).decode().rstrip("=")
+
+    with pytest.raises(errors.CursorInvalid):
+        CODEC.decode(text)
+
+
+def test_a_cursor_inside_a_snapshot_of_another_log_is_foreign() -> None:
+    """As an ordinary one is."""
+    with pytest.raises(errors.CursorForeign):
+        CursorCodec("fedcba9876543210" * 2).decode(IN_SNAPSHOT)
