@@ -28,7 +28,8 @@ from service.api.server import GrpcServer
 from service.api.service_status import ServiceStatus
 from service.api.starts import Starts
 from service.api.status import MessageStatuses
-from service.api.watch import Watchers
+from service.api.watch import Shared
+from service.api.watchers import Watchers
 from service.api.webhooks import WebhookUpdates
 from service.clock import Clock, SystemClock
 from service.config import Config, describe
@@ -155,24 +156,25 @@ class Application:
     async def _start_api(self) -> None:
         config, core = self._config, self._core
         starts = Starts(core.log, core.cursors)
-        statuses = MessageStatuses(core.views, core.hub, starts, core.cursors, config.limits)
-        watchers = Watchers(
+        statuses = MessageStatuses(
+            core.views, core.hub, starts, core.cursors, config.limits, self._metrics
+        )
+        shared = Shared(
             hub=core.hub,
             views=core.views,
             starts=starts,
             cursors=core.cursors,
             clock=self._clock,
             limits=config.limits,
-            metrics=self._metrics,
-            watchers_max=config.watchers_max,
             stall_s=config.watcher_stall_s,
         )
+        watchers = Watchers(shared, self._metrics, config.watchers_max)
         tokens = PageTokens(core.identity)
         listings = Listings(core.views, core.log, core.cursors, tokens, config.limits)
         admin = Admin(self._webhooks)
         tasks = LongTasks(core.upkeep)
         service_status = ServiceStatus(
-            config, self._clock, core.log, core.views, watchers, core.stores
+            config, self._clock, core.log, core.views, watchers, core.hub.waits, core.stores
         )
         self._grpc = GrpcServer(
             config.grpc_bind,
@@ -180,6 +182,7 @@ class Application:
             unary={
                 "GetMessageStatus": statuses.get,
                 "BatchGetMessageStatuses": statuses.batch_get,
+                "WaitForStatus": statuses.wait,
                 "UpdateWebhook": admin.update_webhook,
                 "GetWebhook": admin.get_webhook,
                 "ListMessageStatuses": listings.messages,

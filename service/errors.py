@@ -5,10 +5,10 @@
     │   ├── FieldsInvalid
     │   ├── CursorError      CursorInvalid CursorForeign CursorDiverged CursorAhead CursorExpired
     │   ├── MessageNotFound  AmbiguousMessageId  WebhookNotFound  RequestIdReused
-    │   ├── PageTokenInvalid
-    │   └── NotOffered
+    │   └── PageTokenInvalid
     ├── RetryLater           nobody's fault: the same request can succeed later
     │   ├── LogUnavailable   ViewsUnavailable  ViewsBehind  ShuttingDown  CheckpointMoved
+    │   ├── WaitTimedOut
     │   └── LimitExceeded    TooManyWatchers  WatcherStalled
     ├── ProviderError        PlugChat's answer, or its silence
     │   ├── ProviderUnauthorized  ProviderMethodNotAllowed  ProviderUnsupportedMediaType
@@ -105,14 +105,6 @@ class PageTokenInvalid(CallerError):
         )
 
 
-class NotOffered(CallerError):
-    """The contract knows it, this version does not offer it."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        super().__init__(f"{what} is not offered by this version of plugstatus")
-
-
 class RetryLater(PlugstatusError):
     """The same request can succeed later."""
 
@@ -131,6 +123,13 @@ class CheckpointMoved(RetryLater):
 
 class ViewsBehind(RetryLater):
     """The views did not reach the asked position in time."""
+
+
+class WaitTimedOut(RetryLater):
+    """A message did not get to the status that was waited for in time."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"not reached within {wait_s:.3g} s: wait again, nothing is lost")
 
 
 class ShuttingDown(RetryLater):

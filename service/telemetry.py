@@ -130,6 +130,7 @@ class Metrics:
             "Times a live watcher fell behind.",
             registry=registry,
         )
+        self.waits = Gauge("plugstatus_waits", "WaitForStatus calls under way.", registry=registry)
         self.webhook_updates = Counter(
             "plugstatus_webhook_updates_total",
             "Webhook updates by outcome.",

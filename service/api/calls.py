@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from service.api import errors as api_errors
 from service.clock import Clock
 from service.config import Limits
-from service.errors import FieldsInvalid, LimitExceeded, NotOffered, PlugstatusError, ShuttingDown
+from service.errors import FieldsInvalid, LimitExceeded, PlugstatusError, ShuttingDown
 from service.telemetry import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -61,13 +61,24 @@ part of the time it left us."""
 _LOCAL_CALLER = "local"
 
 
+class _Lane:
+    """Unary calls that are counted, and limited, together."""
+
+    def __init__(self, limit: str, limit_max: int) -> None:
+        self.limit = limit
+        self.limit_max = limit_max
+        self.under_way = 0
+
+
 class Policy:
     """Makes gRPC handlers of the service's own."""
 
     def __init__(self, clock: Clock, limits: Limits, metrics: Metrics) -> None:
         self._clock = clock
-        self._limits = limits
         self._metrics = metrics
+        self._calls = _Lane("unary_calls_max", limits.unary_calls_max)
+        # Those that wait are many and idle: they leave the others their places.
+        self._waits = _Lane("waits_max", limits.waits_max)
         self._under_way = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -82,8 +93,10 @@ class Policy:
         await self._idle.wait()
 
     def unary(
-        self, rpc: Rpc, parse: Parse, handle: UnaryHandler
+        self, rpc: Rpc, parse: Parse, handle: UnaryHandler, *, waits: bool = False
     ) -> Callable[[bytes, Context], Awaitable[Any]]:
+        """`waits`: calls that mostly wait for something to happen, limited apart."""
+        lane = self._waits if waits else self._calls
         labels = (rpc.kind, rpc.service, rpc.method)
         seconds = self._metrics.grpc_seconds.labels(*labels)
 
@@ -91,7 +104,7 @@ class Policy:
             begun_s = self._clock.monotonic_s()
 
             async def answer() -> Any:
-                return await self._limited(handle, _parsed(parse, encoded), context)
+                return await self._limited(lane, handle, _parsed(parse, encoded), context)
 
             try:
                 return await self._answered(rpc, context, answer())
@@ -120,31 +133,24 @@ class Policy:
 
         return serve
 
-    def not_offered(self, rpc: Rpc) -> Callable[[bytes, Context], Awaitable[Any]]:
-        """A handler for an rpc of the contract that this version does not offer."""
-
-        async def serve(_encoded: bytes, context: Context) -> Any:
-            async def refuse() -> None:
-                raise NotOffered(rpc.method)
-
-            return await self._answered(rpc, context, refuse())
-
-        return serve
-
-    async def _limited(self, handle: UnaryHandler, request: Any, context: Context) -> Any:
+    async def _limited(
+        self, lane: _Lane, handle: UnaryHandler, request: Any, context: Context
+    ) -> Any:
         if self._draining:
             raise ShuttingDown
-        if self._under_way >= self._limits.unary_calls_max:
-            raise LimitExceeded("unary_calls_max", self._limits.unary_calls_max)
+        if lane.under_way >= lane.limit_max:
+            raise LimitExceeded(lane.limit, lane.limit_max)
         time_left_s = context.time_remaining()
         left = float("inf")
         if time_left_s is not None:
             left = time_left_s - min(_DEADLINE_MARGIN_S, _DEADLINE_MARGIN * time_left_s)
+        lane.under_way += 1
         self._under_way += 1
         self._idle.clear()
         try:
             return await handle(request, Call(_LOCAL_CALLER, left, ""))
         finally:
+            lane.under_way -= 1
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()

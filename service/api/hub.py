@@ -12,6 +12,9 @@ not live reads the store at its own pace (`watch`). Why the switch loses and rep
 4. A watcher whose queue is full leaves in the step that would have overfilled it. What stands in
    its queue ends at a known place, and from there it reads the store again: back to 3.
 
+`waits` are woken in the same step. Whoever waits for a message stands in that index before it
+looks at the store, so what is folded behind that look wakes it.
+
 Wake-ups are hints. The store is asked again at least every `poll_s`, and what it answers decides.
 """
 
@@ -25,6 +28,7 @@ import structlog
 from service import errors
 from service.api.live import Audience, LiveQueue
 from service.api.packing import Frame, packed
+from service.api.waits import Waits
 from service.config import Limits
 from service.database.readers import ReaderPool
 from service.domain.events import BEFORE_FIRST, Place, Point, Position, end_of
@@ -59,6 +63,7 @@ class Hub:
         self._metrics = metrics
         self._hinted = asyncio.Event()
         self._live = Audience()
+        self.waits = Waits()
         self._waiters: list[tuple[Position, int, asyncio.Future[None]]] = []
         self._waiter_numbers = count()
         self._cancelled = 0
@@ -146,6 +151,7 @@ class Hub:
                 waiter.set_exception(errors.ShuttingDown())
         self._waiters.clear()
         self._cancelled = 0
+        self.waits.end(errors.ShuttingDown)
 
     def _end_watchers(self, ending: Ending) -> None:
         if not self.ending.done():
@@ -160,15 +166,22 @@ class Hub:
             self._end_watchers(Ending.VIEWS_REBUILT)
             self._ending = asyncio.get_running_loop().create_future()
             self.generation = checkpoint.generation
-            self._move(end_of(checkpoint.mark))
+            self._skip_to(end_of(checkpoint.mark))
             return
         until = end_of(checkpoint.mark)
         while self.place < until.place:
-            if not self._live:
+            if not self._live and not self.waits:
                 self._move(until)
                 return
-            if not await self._hand_out_page(checkpoint):
-                return
+            try:
+                if not await self._hand_out_page(checkpoint):
+                    return
+            except errors.CursorExpired:
+                # Retention was faster than we: who is live reads on from the store, and is told.
+                for queue in self._live:
+                    queue.leave_behind()
+                self._live.clear()
+                self._skip_to(until)
 
     async def _hand_out_page(self, checkpoint: Checkpoint) -> bool:
         """False if the views were switched meanwhile; then nothing was handed out."""
@@ -190,7 +203,13 @@ class Hub:
         self._move(page.end)
         return True
 
+    def _skip_to(self, point: Point) -> None:
+        """Move on without handing out what lies between."""
+        self._move(point)
+        self.waits.wake_all()
+
     def _hand_out(self, page: FeedPage) -> None:
+        self.waits.hear(page.rows)
         # Watchers that want the same share its frames: one encoding, however many they are.
         shared: dict[FeedFilter, list[Frame]] = {}
         for queue in self._live.of(page.rows):

@@ -1,10 +1,15 @@
-"""A stretch of the feed as few frames, encoded once for everybody who wants the same of it."""
+"""Many changes as few frames; those of the feed encoded once for everybody who wants the same."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from service.config import Limits
 from service.domain.events import Point
 from service.views.store import FeedFilter, FeedPage, FeedRow
 from service.wire import frames
 from service.wire.cursor import CursorCodec
+
+ItemT = TypeVar("ItemT")
 
 
 class Frame:
@@ -21,25 +26,35 @@ class Frame:
 
 def packed(page: FeedPage, wanted: FeedFilter, cursors: CursorCodec, limits: Limits) -> list[Frame]:
     """The wanted rows of the page in log order, as many in a frame as its bounds allow."""
-    ready: list[Frame] = []
-    collected: list[FeedRow] = []
-    size = 0
-    for row in page.rows:
-        if not wanted.matches(row):
-            continue
-        if collected and (
-            len(collected) >= limits.frame_changes_max
-            or size + len(row.change) > limits.frame_bytes_max
-        ):
-            ready.append(_frame(collected, cursors))
-            collected = []
-            size = 0
-        collected.append(row)
-        size += len(row.change) + frames.CHANGE_OVERHEAD_BYTES
-    if collected:
-        ready.append(_frame(collected, cursors))
+    rows = (row for row in page.rows if wanted.matches(row))
+    ready = [_frame(group, cursors) for group in grouped(rows, _size, limits)]
+    if ready:
         ready[-1].through = page.end
     return ready
+
+
+def grouped(
+    changes: Iterable[ItemT], size_of: Callable[[ItemT], int], limits: Limits
+) -> Iterator[list[ItemT]]:
+    """Changes in runs that a frame each can hold, given their encoded sizes."""
+    group: list[ItemT] = []
+    size = 0
+    for change in changes:
+        change_size = size_of(change)
+        if group and (
+            len(group) >= limits.frame_changes_max or size + change_size > limits.frame_bytes_max
+        ):
+            yield group
+            group = []
+            size = 0
+        group.append(change)
+        size += change_size + frames.CHANGE_OVERHEAD_BYTES
+    if group:
+        yield group
+
+
+def _size(row: FeedRow) -> int:
+    return len(row.change)
 
 
 def _frame(rows: list[FeedRow], cursors: CursorCodec) -> Frame:

@@ -1,12 +1,11 @@
 """The gRPC server: listens, registers every rpc of the contract, drains.
 
-Handlers are registered from the proto's own descriptor, so an rpc can be missing from the code
-but never from the server: what is not served yet answers UNIMPLEMENTED.
+Handlers are registered from the proto's own descriptor: an rpc without one stops the start.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -27,6 +26,9 @@ from service.errors import AddressInUse
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 
 _SERVICES: tuple[ServiceDescriptor, ...] = tuple(pb.DESCRIPTOR.services_by_name.values())
+_WAITING = {"WaitForStatus"}
+"""Unary calls that mostly wait."""
+
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -126,18 +128,13 @@ class GrpcServer:
         kind = "server_stream" if method.server_streaming else "unary"
         rpc = Rpc(service.full_name, method.name, kind)
         if method.server_streaming:
-            if method.name in streams:
-                serve: Callable[..., Any] = self._policy.stream(rpc, parse, streams[method.name])
-            else:
-                serve = self._policy.not_offered(rpc)
+            serve = self._policy.stream(rpc, parse, streams[method.name])
             # Frames come encoded already, once for all the watchers they go to.
             return grpc.unary_stream_rpc_method_handler(serve, bytes, bytes)
-        if method.name in unary:
-            serve = self._policy.unary(rpc, parse, unary[method.name])
-        else:
-            serve = self._policy.not_offered(rpc)
+        waits = method.name in _WAITING
+        respond = self._policy.unary(rpc, parse, unary[method.name], waits=waits)
         encode = GetMessageClass(method.output_type).SerializeToString
-        return grpc.unary_unary_rpc_method_handler(serve, bytes, encode)
+        return grpc.unary_unary_rpc_method_handler(respond, bytes, encode)
 
     def _add_reflection(self) -> None:
         names = (

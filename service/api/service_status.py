@@ -7,7 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from service import __version__
 from service.api.calls import Call
-from service.api.watch import Watchers, WatcherState
+from service.api.waits import Waits
+from service.api.watchers import Watchers, WatcherState
 from service.clock import US_PER_S, Clock
 from service.config import Config
 from service.database.readers import ReaderPool
@@ -31,13 +32,16 @@ class ServiceStatus:
         log: ReaderPool[LogReader],
         views: ReaderPool[ViewsReader],
         watchers: Watchers,
+        waits: Waits,
         stores: Sequence[StoreState],
     ) -> None:
+        self._config = config
         self._roles = sorted(config.roles)
         self._clock = clock
         self._log = log
         self._views = views
         self._watchers = watchers
+        self._waits = waits
         self._stores = stores
         self._start_time_us = clock.now_us()
 
@@ -64,6 +68,9 @@ class ServiceStatus:
             views_generation=checkpoint.generation,
             watchers=[self._watcher(state, head) for state in watchers[:_LISTED_MAX]],
             watcher_count=len(watchers),
+            watchers_max=self._config.watchers_max,
+            watcher_queue_bytes_max=self._config.limits.watcher_queue_bytes_max,
+            wait_count=len(self._waits),
             instances=[_instance(instance) for instance in instances],
             stores=[
                 pb.StoreStatus(

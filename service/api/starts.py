@@ -1,10 +1,18 @@
 """Where a caller may start reading: cursors and times, held against the log."""
 
+from typing import NamedTuple
+
 from service import errors
 from service.database.readers import ReaderPool
 from service.domain.events import ORIGIN, Mark, Place, Point, Position, end_of
 from service.eventlog.log import LogReader
-from service.wire.cursor import Cursor, CursorCodec
+from service.wire.cursor import Cursor, CursorCodec, InSnapshot
+
+
+class Resumed(NamedTuple):
+    point: Point
+    snapshot: InSnapshot | None
+    """Inside a snapshot as of `point`; None behind an ordinary cursor."""
 
 
 class Starts:
@@ -18,13 +26,20 @@ class Starts:
         """The last event recorded."""
         return await self._log.run(lambda log: log.head())
 
-    async def at_cursor(self, text: str) -> Point:
-        """The point a cursor stands at.
+    async def resumed(self, text: str) -> Resumed:
+        """Where a cursor stands.
 
         Raises CursorInvalid, CursorForeign, CursorAhead, CursorExpired or CursorDiverged.
         """
         cursor = self._cursors.decode(text)
-        return await self._log.run(lambda log: _checked(cursor, log))
+        return Resumed(await self._log.run(lambda log: _checked(cursor, log)), cursor.snapshot)
+
+    async def at_cursor(self, text: str) -> Point:
+        """The point a cursor stands at; of one inside a snapshot, what that is as of.
+
+        Raises as `resumed` does.
+        """
+        return (await self.resumed(text)).point
 
     async def at_time(self, time_us: int) -> Point | None:
         """Just before the first event received then or later; None if there is none yet.

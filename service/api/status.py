@@ -1,13 +1,20 @@
-"""MessageStatusService: one message, and many."""
+"""MessageStatusService: one message, many, and one that has to get somewhere."""
 
+import asyncio
+
+from service import errors
 from service.api import lookup
 from service.api.calls import Call
 from service.api.fields import Fields
 from service.api.hub import Hub
 from service.api.starts import Starts
+from service.api.waits import Wait
 from service.config import Limits
 from service.database.readers import ReaderPool
+from service.domain.message import Message
+from service.domain.status import Status
 from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.telemetry import Metrics
 from service.views.store import ViewsReader
 from service.wire import encode
 from service.wire.cursor import CursorCodec
@@ -23,12 +30,14 @@ class MessageStatuses:
         starts: Starts,
         cursors: CursorCodec,
         limits: Limits,
+        metrics: Metrics,
     ) -> None:
         self._views = views
         self._hub = hub
         self._starts = starts
         self._cursors = cursors
         self._limits = limits
+        self._metrics = metrics
 
     async def get(
         self, request: pb.GetMessageStatusRequest, call: Call
@@ -73,3 +82,51 @@ class MessageStatuses:
             else:
                 response.not_found.append(message_id)
         return response
+
+    async def wait(self, request: pb.WaitForStatusRequest, call: Call) -> pb.WaitForStatusResponse:
+        """The message once it is where the caller wants it, or FAILED.
+
+        Raises WaitTimedOut, AmbiguousMessageId, ShuttingDown.
+        """
+        fields = Fields()
+        fields.message_id("message_id", request.message_id)
+        fields.instance("instance", request.instance)
+        if request.at_least not in _WAITED_FOR:
+            fields.refuse("at_least", "must be SENT, RECEIVED, READ or PLAYED")
+        fields.done()
+        wait = Wait(
+            request.message_id,
+            request.instance,
+            Status(request.at_least),
+            ignore_failure=request.ignore_failure,
+        )
+        wait_s = self._limits.wait_s if call.time_left_s == float("inf") else call.time_left_s
+        self._hub.waits.add(wait)
+        self._metrics.waits.inc()
+        try:
+            async with asyncio.timeout(wait_s):
+                message = await self._arrival(wait, request)
+        except TimeoutError:
+            raise errors.WaitTimedOut(wait_s) from None
+        finally:
+            self._hub.waits.discard(wait)
+            self._metrics.waits.dec()
+        return pb.WaitForStatusResponse(message=encode.message_status(message, self._cursors))
+
+    async def _arrival(self, wait: Wait, request: pb.WaitForStatusRequest) -> Message:
+        while True:
+            wait.listen()
+            found = await self._views.run(
+                lambda views: lookup.candidates(views, request.instance, request.message_id)
+            )
+            wait.look(found)
+            if len(found) > 1:
+                raise errors.AmbiguousMessageId(
+                    request.message_id, [message.instance for message in found]
+                )
+            if found and wait.satisfied_by(found[0].status):
+                return found[0]
+            await wait.woken()
+
+
+_WAITED_FOR = (pb.STATUS_SENT, pb.STATUS_RECEIVED, pb.STATUS_READ, pb.STATUS_PLAYED)

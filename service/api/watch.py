@@ -1,55 +1,62 @@
 """One watcher, from Opened to Closing.
 
-    phase         does                                                  goes on to
-    OPENING       sends Opened                                          CATCHING_UP
-    CATCHING_UP   reads the store a page at a time; waits where the     LIVE, through CaughtUp,
-                  views are behind the cursor                           once it stands with the hub
-    LIVE          sends what the hub queues                             BEHIND, when it overflowed
-    BEHIND        sends FellBehind                                      CATCHING_UP
-    CLOSING       sends Closing; reached from every phase               CLOSED
+    phase         does                                               leads to
+    OPENING       sends Opened                                       SNAPSHOT or CATCHING_UP
+    SNAPSHOT      reads messages by key, a page at a time, once      CATCHING_UP, with SnapshotEnd
+                  the views stand where the snapshot is as of
+    CATCHING_UP   reads the feed, a page at a time; waits where      LIVE, with CaughtUp, once it
+                  the views are behind the cursor                    stands where the hub does
+    LIVE          sends what the hub queues                          BEHIND, when it overflowed
+    BEHIND        sends FellBehind                                   CATCHING_UP
+    CLOSING       sends Closing; every phase leads there             CLOSED
 
 Progress goes out in every phase as soon as it is due, at the point up to which everything was
-considered. `point` only ever moves forward, and each frame names where it stands, so whatever
-frame a client saw last, its cursor resumes behind exactly what was sent. The hub's docstring
-holds the argument for the switch between CATCHING_UP and LIVE.
+considered. That point only ever moves forward, and each frame names where it stands, so whatever
+frame a client saw last, its cursor resumes behind exactly what was sent. Why nothing is lost or
+repeated: `snapshot` holds the argument for SNAPSHOT, `hub` the one for the switch between
+CATCHING_UP and LIVE.
+
+A watcher awaits its own transport and nobody else's: the hub only ever puts into its queue.
 """
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, assert_never
-
-import msgspec
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 from service import errors
 from service.api.calls import Call
-from service.api.fields import Fields
 from service.api.hub import Ending, Hub
 from service.api.live import LiveQueue
 from service.api.packing import packed
+from service.api.plan import Plan, Start
+from service.api.snapshot import Snapshot
 from service.api.starts import Starts
 from service.clock import Clock
 from service.config import Limits
 from service.database.readers import ReaderPool
 from service.domain.events import END_OF_CALLBACK, Mark, Place, Point, Position, end_of
-from service.domain.status import Status
 from service.gen.plugchat.status.v1 import status_pb2 as pb
-from service.telemetry import Metrics
-from service.views.store import FeedFilter, ViewsReader
+from service.views.store import ViewsReader
 from service.wire import frames
-from service.wire.cursor import CursorCodec
+from service.wire.cursor import BEFORE_ALL_MESSAGES, CursorCodec
+
+ResultT = TypeVar("ResultT")
+
+Write = Callable[[bytes], Awaitable[None]]
+"""Hands one encoded WatchStatusesResponse to the transport; returns once it was accepted."""
 
 _CLOSING = {
     Ending.SHUTTING_DOWN: pb.CLOSING_REASON_SHUTTING_DOWN,
     Ending.VIEWS_REBUILT: pb.CLOSING_REASON_VIEWS_REBUILT,
 }
 
-Write = Callable[[bytes], Awaitable[None]]
-"""Hands one encoded WatchStatusesResponse to the transport; returns once it was accepted."""
-
 
 class Phase(enum.Enum):
     OPENING = enum.auto()
+    SNAPSHOT = enum.auto()
     CATCHING_UP = enum.auto()
     LIVE = enum.auto()
     BEHIND = enum.auto()
@@ -57,273 +64,120 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
-_SHOWN_PHASES = {
-    Phase.CATCHING_UP: pb.WATCHER_PHASE_CATCHING_UP,
-    Phase.LIVE: pb.WATCHER_PHASE_LIVE,
-    Phase.BEHIND: pb.WATCHER_PHASE_BEHIND,
-}
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What every watcher uses."""
+
+    hub: Hub
+    views: ReaderPool[ViewsReader]
+    starts: Starts
+    cursors: CursorCodec
+    clock: Clock
+    limits: Limits
+    stall_s: float
+    """How long a transport may accept nothing."""
 
 
-class Start(enum.Enum):
-    CURSOR = enum.auto()
-    TIME = enum.auto()
-    NOW = enum.auto()
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """A watch request, understood."""
-
-    start: Start
-    cursor: str
-    from_time_us: int
-    wanted: FeedFilter
-    progress_interval_s: float
-
-
-def planned(request: pb.WatchStatusesRequest, limits: Limits) -> Plan:
-    """Raises FieldsInvalid for what breaks a bound, NotOffered for a snapshot."""
-    fields = Fields()
-    given = request.WhichOneof("start")
-    if given is not None and given != "from_time" and not getattr(request, given):
-        fields.refuse(given, "is set but empty: leave the start out to begin now")
-    from_time_us = fields.time_us("from_time", request.from_time) if given == "from_time" else 0
-    interval_s = limits.progress_interval_s
-    if request.HasField("progress_interval"):
-        interval_s = fields.progress_interval_s(
-            "progress_interval", request.progress_interval, limits
-        )
-    _check_filter(fields, request.filter, limits)
-    fields.done()
-    if given == "snapshot":
-        raise errors.NotOffered("watching from a snapshot")
-    return Plan(
-        start={"cursor": Start.CURSOR, "from_time": Start.TIME}.get(given or "", Start.NOW),
-        cursor=request.cursor,
-        from_time_us=from_time_us,
-        wanted=FeedFilter(
-            instances=frozenset(request.filter.instances),
-            message_ids=frozenset(request.filter.message_ids),
-            phones=frozenset(request.filter.phones),
-            statuses=frozenset(Status(status) for status in request.filter.statuses),
-            unchanged=request.include_unchanged,
-        ),
-        progress_interval_s=interval_s,
-    )
-
-
-def _check_filter(fields: Fields, wanted: pb.WatchFilter, limits: Limits) -> None:
-    if fields.at_most("filter.instances", wanted.instances, limits.filter_values_max):
-        for place, instance in enumerate(wanted.instances):
-            fields.instance(f"filter.instances[{place}]", instance, required=True)
-    if fields.at_most("filter.message_ids", wanted.message_ids, limits.filter_values_max):
-        for place, message_id in enumerate(wanted.message_ids):
-            fields.message_id(f"filter.message_ids[{place}]", message_id)
-    if fields.at_most("filter.phones", wanted.phones, limits.filter_values_max):
-        for place, phone in enumerate(wanted.phones):
-            fields.phone(f"filter.phones[{place}]", phone)
-    if fields.at_most("filter.statuses", wanted.statuses, limits.filter_values_max):
-        for place, status in enumerate(wanted.statuses):
-            fields.status(f"filter.statuses[{place}]", status)
-
-
-class WatcherState(NamedTuple):
-    """A watcher as GetServiceStatus shows it."""
-
-    start_time_us: int
-    peer: str
-    caller: str
-    filter: str
-    phase: pb.WatcherPhase.ValueType
-    point: Point
-    """Everything up to here was sent or passed over."""
-    queued_bytes: int
-
-
-def in_short(wanted: FeedFilter) -> str:
-    """A filter for people: values are counted, not shown. Empty for no filter."""
-    counted = [
-        f"{len(values)} {name}"
-        for name, values in (
-            ("instances", wanted.instances),
-            ("message ids", wanted.message_ids),
-            ("phones", wanted.phones),
-            ("statuses", wanted.statuses),
-        )
-        if values
-    ]
-    return ", ".join([*counted, *(["unchanged too"] if wanted.unchanged else [])])
-
-
-class Watchers:
-    """Every watcher of this process; what they share, and how many there may be."""
-
-    def __init__(
-        self,
-        *,
-        hub: Hub,
-        views: ReaderPool[ViewsReader],
-        starts: Starts,
-        cursors: CursorCodec,
-        clock: Clock,
-        limits: Limits,
-        metrics: Metrics,
-        watchers_max: int,
-        stall_s: float,
-    ) -> None:
-        self.hub = hub
-        self.views = views
-        self.starts = starts
-        self.cursors = cursors
-        self.clock = clock
-        self.limits = limits
-        self.metrics = metrics
-        self.stall_s = stall_s
-        self._watchers_max = watchers_max
-        self._open: dict[_Watcher, None] = {}
-
-    def states(self) -> list[WatcherState]:
-        """Of every open watcher, longest open first."""
-        return [watcher.state() for watcher in self._open]
-
-    async def watch(self, request: pb.WatchStatusesRequest, call: Call, write: Write) -> None:
-        """Serve one watcher until it is cancelled, or ended by Closing.
-
-        Raises FieldsInvalid, NotOffered, CursorError, TooManyWatchers, LogUnavailable before
-        Opened; WatcherStalled, ViewsUnavailable afterwards too.
-        """
-        plan = planned(request, self.limits)
-        if len(self._open) >= self._watchers_max:
-            raise errors.TooManyWatchers("watchers_max", self._watchers_max)
-        watcher = _Watcher(self, plan, call, write)
-        self._open[watcher] = None
-        self.metrics.watchers.inc()
-        try:
-            await watcher.run()
-        finally:
-            watcher.leave()
-            del self._open[watcher]
-            self.metrics.watchers.dec()
-
-
-class _Watcher:
-    def __init__(self, shared: Watchers, plan: Plan, call: Call, write: Write) -> None:
+class Watcher:
+    def __init__(self, shared: Shared, plan: Plan, call: Call, write: Write) -> None:
+        self.plan = plan
+        self.call = call
+        self.start_time_us = shared.clock.now_us()
+        self.phase = Phase.OPENING
+        self.point = Point(Place(Position(0)), 0)
+        """Everything up to here was sent or passed over; in a snapshot: what it is as of."""
         self._shared = shared
         self._hub = shared.hub
         self._limits = shared.limits
-        self._encode = shared.cursors.at
-        self._plan = plan
         self._write = write
         self._ending = shared.hub.ending
         self._generation = shared.hub.generation
         self._queue = self._new_queue()
-        self._call = call
-        self._start_time_us = shared.clock.now_us()
-        self._phase = Phase.OPENING
         self._due_s = 0.0
-        self._point = Point(Place(Position(0)), 0)
+        self._snapshot: Snapshot | None = None
         self._caught_up_at = Place(Position(0))
         """CaughtUp goes out once everything up to here was sent."""
 
+    @property
+    def queued_bytes(self) -> int:
+        return self._queue.bytes
+
     async def run(self) -> None:
-        while self._phase is not Phase.CLOSED:
-            if self._ending.done() and self._phase is not Phase.OPENING:
-                self._phase = Phase.CLOSING
-            self._phase = await self._step(self._phase)
+        while self.phase is not Phase.CLOSED:
+            step = STEPS[self.phase]
+            phase = await step.take(self)
+            if self._ending.done() and phase is not Phase.CLOSED:
+                phase = Phase.CLOSING
+            assert phase in step.leads_to, (self.phase, phase)
+            self.phase = phase
 
     def leave(self) -> None:
         self._hub.leave(self._queue)
 
-    def state(self) -> WatcherState:
-        return WatcherState(
-            start_time_us=self._start_time_us,
-            peer=self._call.peer,
-            caller=self._call.caller,
-            filter=in_short(self._plan.wanted),
-            phase=_SHOWN_PHASES.get(self._phase, pb.WATCHER_PHASE_UNSPECIFIED),
-            point=self._point,
-            queued_bytes=self._queue.bytes,
-        )
-
-    async def _step(self, phase: Phase) -> Phase:
-        match phase:
-            case Phase.OPENING:
-                return await self._open()
-            case Phase.CATCHING_UP:
-                return await self._catch_up()
-            case Phase.LIVE:
-                return await self._live()
-            case Phase.BEHIND:
-                return await self._fall_behind()
-            case Phase.CLOSING | Phase.CLOSED:
-                return await self._close()
-            case _:
-                assert_never(phase)
-
-    async def _open(self) -> Phase:
-        head = await self._shared.starts.head()
+    async def open(self) -> Phase:
+        starts = self._shared.starts
+        head = await starts.head()
         self._caught_up_at = Place(head.position)
-        match self._plan.start:
+        self.point = end_of(head)
+        match self.plan.start:
             case Start.CURSOR:
-                self._point = await self._shared.starts.at_cursor(self._plan.cursor)
+                self.point, inside = await starts.resumed(self.plan.cursor)
+                if inside is not None:
+                    self._snapshot = Snapshot(self.point, inside, self._shared.cursors)
             case Start.TIME:
-                found = await self._shared.starts.at_time(self._plan.from_time_us)
-                self._point = found or end_of(head)
+                self.point = await starts.at_time(self.plan.from_time_us) or self.point
+            case Start.SNAPSHOT:
+                self._snapshot = Snapshot(self.point, BEFORE_ALL_MESSAGES, self._shared.cursors)
             case Start.NOW:
-                self._point = end_of(head)
-        await self._send(frames.opened(self._encode(self._point), self._generation))
+                pass
+        await self._send(frames.opened(self._cursor(), self._generation))
         self._postpone_progress()
-        return Phase.CATCHING_UP
+        return Phase.SNAPSHOT if self._snapshot else Phase.CATCHING_UP
 
-    async def _catch_up(self) -> Phase:
-        """One page, one wait, or the switch to live."""
-        place, hub_place = self._point.place, self._hub.place
-        if place < hub_place:
-            await self._send_page()
-        elif place > hub_place or place < self._caught_up_at:
-            await self._wait_for_views(max(place, self._caught_up_at).position)
-        else:
-            # The hub's step 3: no await between the comparison above and this.
-            self._hub.join(self._queue)
-            await self._send(frames.caught_up(self._encode(self._point)))
-            return Phase.LIVE
-        await self._report_progress(self._point)
-        return Phase.CATCHING_UP
-
-    async def _send_page(self) -> None:
-        limits, after = self._limits, self._point.place
-        until = Mark(self._hub.place.position, self._hub.point.receive_time_us)
-        page = await self._shared.views.run(
-            lambda views: views.feed(
-                after, until, self._plan.wanted, limits.catch_up_rows_max, limits.frame_bytes_max
-            )
+    async def send_snapshot(self) -> Phase:
+        """One page, one wait, or the end of it."""
+        assert self._snapshot is not None
+        snapshot, wanted, limits = self._snapshot, self.plan.wanted, self._limits
+        if self._hub.place < self.point.place:
+            await self._wait_for_views(self.point.place.position)
+            return Phase.SNAPSHOT
+        page = await self._awaited(
+            self._shared.views.run(lambda views: snapshot.read(views, wanted, limits))
         )
         if page.generation != self._generation:
-            # The stream ends with the generation it opened on; the hub is about to say so.
-            await asyncio.wait({self._ending})
-            return
-        for frame in packed(page, self._plan.wanted, self._shared.cursors, limits):
+            return await self._ended_by_a_switch(Phase.SNAPSHOT)
+        for frame in page.frames:
             await self._send(frame.encoded)
-            self._point = frame.through
-            await self._report_progress(self._point)
-        self._point = page.end
+            snapshot.behind = frame.behind
+            await self._report_progress()
+        if page.end is not None:
+            snapshot.behind = page.end
+            await self._report_progress()
+            return Phase.SNAPSHOT
+        self._snapshot = None
+        await self._send(frames.snapshot_end(self._cursor()))
+        return Phase.CATCHING_UP
 
-    async def _wait_for_views(self, position: Position) -> None:
-        """Until the views get there, progress is due, or the stream has to end."""
-        reached = asyncio.ensure_future(self._hub.reached(position, self._due_in_s()))
-        try:
-            either: set[asyncio.Future[Any]] = {reached, self._ending}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            reached.cancel()
-            await asyncio.gather(reached, return_exceptions=True)
+    async def catch_up(self) -> Phase:
+        """One page, one wait, or the switch to live."""
+        place, hub_place = self.point.place, self._hub.place
+        if place < hub_place:
+            return await self._send_page()
+        if place > hub_place or place < self._caught_up_at:
+            await self._wait_for_views(max(place, self._caught_up_at).position)
+            return Phase.CATCHING_UP
+        # The hub's step 3: no await between the comparison above and this.
+        self._hub.join(self._queue)
+        await self._send(frames.caught_up(self._cursor()))
+        return Phase.LIVE
 
-    async def _live(self) -> Phase:
+    async def go_live(self) -> Phase:
         """One frame, or one wait."""
         if len(self._queue):
             frame = self._queue.take()
             await self._send(frame.encoded)
-            self._point = frame.through
-            await self._report_progress(self._point)
+            self.point = frame.through
+            await self._report_progress()
             return Phase.LIVE
         if self._queue.overflowed:
             return Phase.BEHIND
@@ -336,33 +190,79 @@ class _Watcher:
         if nothing_waits and not self._ending.done():
             # All the hub has handed out was considered. After an ending its point may already be
             # another generation's.
-            self._point = self._hub.point
-            await self._report_progress(self._point)
+            self.point = self._hub.point
+            await self._report_progress()
         return Phase.LIVE
 
-    async def _fall_behind(self) -> Phase:
+    async def fall_behind(self) -> Phase:
         self._queue = self._new_queue()
         self._caught_up_at = self._hub.place
-        await self._send(frames.fell_behind(self._encode(self._point)))
+        await self._send(frames.fell_behind(self._cursor()))
         return Phase.CATCHING_UP
 
-    async def _close(self) -> Phase:
+    async def close(self) -> Phase:
         self.leave()
-        reason = _CLOSING[self._ending.result()]
-        await self._send(frames.closing(self._encode(self._point), reason))
+        await self._send(frames.closing(self._cursor(), _CLOSING[self._ending.result()]))
         return Phase.CLOSED
 
-    async def _report_progress(self, point: Point) -> None:
+    async def _send_page(self) -> Phase:
+        limits, after, wanted = self._limits, self.point.place, self.plan.wanted
+        until = Mark(self._hub.place.position, self._hub.point.receive_time_us)
+        page = await self._awaited(
+            self._shared.views.run(
+                lambda views: views.feed(
+                    after, until, wanted, limits.catch_up_rows_max, limits.frame_bytes_max
+                )
+            )
+        )
+        if page.generation != self._generation:
+            return await self._ended_by_a_switch(Phase.CATCHING_UP)
+        for frame in packed(page, wanted, self._shared.cursors, limits):
+            await self._send(frame.encoded)
+            self.point = frame.through
+            await self._report_progress()
+        self.point = page.end
+        await self._report_progress()
+        return Phase.CATCHING_UP
+
+    async def _ended_by_a_switch(self, phase: Phase) -> Phase:
+        # A stream ends with the generation it opened on; the hub is about to say so.
+        await asyncio.wait({self._ending})
+        return phase
+
+    async def _wait_for_views(self, position: Position) -> None:
+        """Until they get there, or the server drains, which ends the stream."""
+        with suppress(errors.ShuttingDown):
+            await self._awaited(self._hub.reached(position, float("inf")))
+
+    async def _awaited(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """What it returns. Progress goes out as long as it takes."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=self._due_in_s())
+                await self._report_progress()
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def _cursor(self) -> str:
+        """Of everything that was sent or passed over."""
+        return self._snapshot.cursor() if self._snapshot else self._shared.cursors.at(self.point)
+
+    async def _report_progress(self) -> None:
         # Progress names the end of a callback, so in its second half the interval takes the first
         # one that comes. Only inside a callback that takes longer to send does it name a report.
-        at_an_end = point.place.index == END_OF_CALLBACK
+        at_an_end = self._snapshot is None and self.point.place.index == END_OF_CALLBACK
         due_in_s = self._due_in_s()
-        if due_in_s <= 0 or (at_an_end and due_in_s <= self._plan.progress_interval_s / 2):
-            await self._send(frames.progress(self._encode(point)))
+        if due_in_s <= 0 or (at_an_end and due_in_s <= self.plan.progress_interval_s / 2):
+            await self._send(frames.progress(self._cursor()))
             self._postpone_progress()
 
     def _postpone_progress(self) -> None:
-        self._due_s = self._shared.clock.monotonic_s() + self._plan.progress_interval_s
+        self._due_s = self._shared.clock.monotonic_s() + self.plan.progress_interval_s
 
     def _due_in_s(self) -> float:
         return max(0.0, self._due_s - self._shared.clock.monotonic_s())
@@ -377,7 +277,41 @@ class _Watcher:
 
     def _new_queue(self) -> LiveQueue:
         return LiveQueue(
-            self._plan.wanted,
+            self.plan.wanted,
             self._limits.watcher_queue_frames_max,
             self._limits.watcher_queue_bytes_max,
         )
+
+
+class Step(NamedTuple):
+    """What a watcher does in a phase."""
+
+    take: Callable[[Watcher], Awaitable[Phase]]
+    """One frame, page or wait; the phase that follows."""
+    leads_to: frozenset[Phase]
+    shown: pb.WatcherPhase.ValueType
+
+
+def _step(
+    take: Callable[[Watcher], Awaitable[Phase]],
+    shown: pb.WatcherPhase.ValueType,
+    *leads_to: Phase,
+) -> Step:
+    return Step(take, frozenset({*leads_to, Phase.CLOSING}), shown)
+
+
+STEPS = {
+    Phase.OPENING: _step(
+        Watcher.open, pb.WATCHER_PHASE_UNSPECIFIED, Phase.SNAPSHOT, Phase.CATCHING_UP
+    ),
+    Phase.SNAPSHOT: _step(
+        Watcher.send_snapshot, pb.WATCHER_PHASE_SNAPSHOT, Phase.SNAPSHOT, Phase.CATCHING_UP
+    ),
+    Phase.CATCHING_UP: _step(
+        Watcher.catch_up, pb.WATCHER_PHASE_CATCHING_UP, Phase.CATCHING_UP, Phase.LIVE
+    ),
+    Phase.LIVE: _step(Watcher.go_live, pb.WATCHER_PHASE_LIVE, Phase.LIVE, Phase.BEHIND),
+    Phase.BEHIND: _step(Watcher.fall_behind, pb.WATCHER_PHASE_BEHIND, Phase.CATCHING_UP),
+    Phase.CLOSING: _step(Watcher.close, pb.WATCHER_PHASE_UNSPECIFIED, Phase.CLOSED),
+}
+"""Every phase but CLOSED, and every transition there is. CLOSING is reached from all of them."""

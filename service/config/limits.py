@@ -76,6 +76,10 @@ class Limits:
     """Reading connections a store."""
     unary_calls_max: int = 1_000
     """Unary calls under way at once."""
+    waits_max: int = 10_000
+    """WaitForStatus calls under way at once."""
+    wait_s: float = 60.0
+    """How long WaitForStatus waits for a caller that set no deadline."""
     min_cursor_wait_s: float = 30.0
     batch_get_ids_max: int = 500
     page_size_default: int = 100
@@ -91,6 +95,8 @@ class Limits:
     """Changes in one watch frame; a change is a few hundred bytes, and at most about 10 kB."""
     catch_up_rows_max: int = 2_000
     """Feed rows one page of catching up looks at."""
+    snapshot_messages_max: int = 500
+    """Messages one page of a snapshot looks at."""
     watcher_queue_bytes_max: int = 2 * 1024 * 1024
     """Encoded changes queued for a live watcher before it falls behind."""
     watcher_queue_frames_max: int = 1_000

@@ -69,6 +69,13 @@ def status_change(folded: Folded, report: Report, cursors: CursorCodec) -> pb.St
     )
 
 
+def in_snapshot(message: Message, cursor: str, cursors: CursorCodec) -> bytes:
+    """An encoded StatusChange of a message as it is; `cursor` names its place in the snapshot."""
+    return pb.StatusChange(
+        message=message_status(message, cursors), cursor=cursor
+    ).SerializeToString()
+
+
 def status_report(folded: Folded, report: Report, cursors: CursorCodec) -> pb.StatusReport:
     """The report as it is listed; without `raw`, which stays in the log."""
     return pb.StatusReport(

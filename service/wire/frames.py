@@ -40,6 +40,12 @@ def caught_up(cursor: str) -> bytes:
     return pb.WatchStatusesResponse(cursor=cursor, caught_up=pb.CaughtUp()).SerializeToString()
 
 
+def snapshot_end(cursor: str) -> bytes:
+    return pb.WatchStatusesResponse(
+        cursor=cursor, snapshot_end=pb.SnapshotEnd()
+    ).SerializeToString()
+
+
 def fell_behind(cursor: str) -> bytes:
     return pb.WatchStatusesResponse(cursor=cursor, fell_behind=pb.FellBehind()).SerializeToString()
 

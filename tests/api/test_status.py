@@ -197,35 +197,3 @@ async def test_bytes_that_are_no_message(api: Api) -> None:
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error_info(caught.value).reason == "FIELD_INVALID"
     assert "class" not in str(caught.value.details())
-
-
-_LATER_UNARY = [
-    ("status", "WaitForStatus", pb.WaitForStatusRequest(message_id="x")),
-]
-_LATER_STREAMS = [
-    ("status", "WatchStatuses", pb.WatchStatusesRequest(snapshot=True)),
-]
-
-
-@pytest.mark.parametrize(("service", "method", "request_message"), _LATER_UNARY)
-async def test_rpc_not_offered(
-    api: Api, service: str, method: str, request_message: object
-) -> None:
-    """An rpc of the contract that is not offered says so."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await getattr(getattr(api, service), method)(request_message)
-
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert error_info(caught.value).reason == "NOT_IMPLEMENTED"
-
-
-@pytest.mark.parametrize(("service", "method", "request_message"), _LATER_STREAMS)
-async def test_stream_not_offered(
-    api: Api, service: str, method: str, request_message: object
-) -> None:
-    """A stream, or a way to start one, that is not offered says so before any frame."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await getattr(getattr(api, service), method)(request_message).read()
-
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert error_info(caught.value).reason == "NOT_IMPLEMENTED"

@@ -12,7 +12,8 @@ import pytest
 from service import config, errors
 from service.api.calls import Call
 from service.api.starts import Starts
-from service.api.watch import Watchers
+from service.api.watch import Shared
+from service.api.watchers import Watchers
 from service.config import Limits
 from service.core import Core
 from service.domain.events import END_OF_CALLBACK, Place, Point, Position
@@ -51,17 +52,16 @@ class Service:
 
     def __init__(self, core: Core, clock: FakeClock, limits: Limits) -> None:
         self.core = core
-        self._watchers = Watchers(
+        shared = Shared(
             hub=core.hub,
             views=core.views,
             starts=Starts(core.log, core.cursors),
             cursors=core.cursors,
             clock=clock,
             limits=limits,
-            metrics=Metrics(),
-            watchers_max=100,
             stall_s=DEADLINE_S,
         )
+        self._watchers = Watchers(shared, Metrics(), watchers_max=100)
 
     def cursor(self, place: Place, receive_time_us: int) -> str:
         return self.core.cursors.at(Point(place, receive_time_us))

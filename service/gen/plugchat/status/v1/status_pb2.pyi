@@ -407,7 +407,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 31
     """INTERNAL. A fault of ours; the message holds an id to look for in the server's log."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 32
-    """UNIMPLEMENTED. This server does not offer the rpc yet."""
+    """UNIMPLEMENTED. A server of an early version, which does not offer the rpc yet."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons in google.rpc.ErrorInfo, without their prefix, each with its gRPC code."""
@@ -493,7 +493,7 @@ ERROR_REASON_VIEWS_UNAVAILABLE: ErrorReason.ValueType  # 30
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 31
 """INTERNAL. A fault of ours; the message holds an id to look for in the server's log."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 32
-"""UNIMPLEMENTED. This server does not offer the rpc yet."""
+"""UNIMPLEMENTED. A server of an early version, which does not offer the rpc yet."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
@@ -2133,6 +2133,9 @@ class GetServiceStatusResponse(_message.Message):
     VIEWS_GENERATION_FIELD_NUMBER: _builtins.int
     WATCHERS_FIELD_NUMBER: _builtins.int
     WATCHER_COUNT_FIELD_NUMBER: _builtins.int
+    WATCHERS_MAX_FIELD_NUMBER: _builtins.int
+    WATCHER_QUEUE_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    WAIT_COUNT_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
     STORES_FIELD_NUMBER: _builtins.int
     REMOVALS_FIELD_NUMBER: _builtins.int
@@ -2152,6 +2155,12 @@ class GetServiceStatusResponse(_message.Message):
     """The generation of the views; each rebuild makes a higher one."""
     watcher_count: _builtins.int
     """How many watch streams are open on the answering server, listed or not."""
+    watchers_max: _builtins.int
+    """The most that may be open at once; beyond it TOO_MANY_WATCHERS."""
+    watcher_queue_bytes_max: _builtins.int
+    """The most bytes that wait for one of them; what does not fit is read from the store."""
+    wait_count: _builtins.int
+    """How many WaitForStatus calls are under way on the answering server."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the answering process does, in the words of PLUGSTATUS_ROLES: ingress, projector,
@@ -2202,13 +2211,16 @@ class GetServiceStatusResponse(_message.Message):
         views_generation: _builtins.int = ...,
         watchers: _abc.Iterable[Global___WatcherStatus] | None = ...,
         watcher_count: _builtins.int = ...,
+        watchers_max: _builtins.int = ...,
+        watcher_queue_bytes_max: _builtins.int = ...,
+        wait_count: _builtins.int = ...,
         instances: _abc.Iterable[Global___InstanceStatus] | None = ...,
         stores: _abc.Iterable[Global___StoreStatus] | None = ...,
         removals: Global___RemovalStatus | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lag_duration", b"lag_duration", "removals", b"removals", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "lag_duration", b"lag_duration", "lag_events", b"lag_events", "log_head_position", b"log_head_position", "log_id", b"log_id", "projector_position", b"projector_position", "removals", b"removals", "roles", b"roles", "start_time", b"start_time", "stores", b"stores", "version", b"version", "views_generation", b"views_generation", "watcher_count", b"watcher_count", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "lag_duration", b"lag_duration", "lag_events", b"lag_events", "log_head_position", b"log_head_position", "log_id", b"log_id", "projector_position", b"projector_position", "removals", b"removals", "roles", b"roles", "start_time", b"start_time", "stores", b"stores", "version", b"version", "views_generation", b"views_generation", "wait_count", b"wait_count", "watcher_count", b"watcher_count", "watcher_queue_bytes_max", b"watcher_queue_bytes_max", "watchers", b"watchers", "watchers_max", b"watchers_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,7 +37,7 @@ class MessageStatusServiceStub:
     RESOURCE_EXHAUSTED LIMIT_EXCEEDED, when too many calls are in progress;
     UNAVAILABLE SHUTTING_DOWN, VIEWS_UNAVAILABLE, LOG_UNAVAILABLE: try again, later or
     elsewhere;
-    UNIMPLEMENTED NOT_IMPLEMENTED, if this server does not offer the rpc yet;
+    UNIMPLEMENTED NOT_IMPLEMENTED, by an early version that does not offer the rpc yet;
     INTERNAL INTERNAL, our fault.
     """
 
@@ -96,7 +96,7 @@ class MessageStatusServiceServicer:
     RESOURCE_EXHAUSTED LIMIT_EXCEEDED, when too many calls are in progress;
     UNAVAILABLE SHUTTING_DOWN, VIEWS_UNAVAILABLE, LOG_UNAVAILABLE: try again, later or
     elsewhere;
-    UNIMPLEMENTED NOT_IMPLEMENTED, if this server does not offer the rpc yet;
+    UNIMPLEMENTED NOT_IMPLEMENTED, by an early version that does not offer the rpc yet;
     INTERNAL INTERNAL, our fault.
     """
 
@@ -300,7 +300,7 @@ class MessageStatusService:
     RESOURCE_EXHAUSTED LIMIT_EXCEEDED, when too many calls are in progress;
     UNAVAILABLE SHUTTING_DOWN, VIEWS_UNAVAILABLE, LOG_UNAVAILABLE: try again, later or
     elsewhere;
-    UNIMPLEMENTED NOT_IMPLEMENTED, if this server does not offer the rpc yet;
+    UNIMPLEMENTED NOT_IMPLEMENTED, by an early version that does not offer the rpc yet;
     INTERNAL INTERNAL, our fault.
     """
 

@@ -94,7 +94,7 @@ class MessageStatusServiceStub:
       RESOURCE_EXHAUSTED LIMIT_EXCEEDED, when too many calls are in progress;
       UNAVAILABLE SHUTTING_DOWN, VIEWS_UNAVAILABLE, LOG_UNAVAILABLE: try again, later or
         elsewhere;
-      UNIMPLEMENTED NOT_IMPLEMENTED, if this server does not offer the rpc yet;
+      UNIMPLEMENTED NOT_IMPLEMENTED, by an early version that does not offer the rpc yet;
       INTERNAL INTERNAL, our fault.
     """
 
@@ -230,7 +230,7 @@ class MessageStatusServiceAsyncStub(MessageStatusServiceStub):
       RESOURCE_EXHAUSTED LIMIT_EXCEEDED, when too many calls are in progress;
       UNAVAILABLE SHUTTING_DOWN, VIEWS_UNAVAILABLE, LOG_UNAVAILABLE: try again, later or
         elsewhere;
-      UNIMPLEMENTED NOT_IMPLEMENTED, if this server does not offer the rpc yet;
+      UNIMPLEMENTED NOT_IMPLEMENTED, by an early version that does not offer the rpc yet;
       INTERNAL INTERNAL, our fault.
     """
 
@@ -362,7 +362,7 @@ class MessageStatusServiceServicer(metaclass=_abc_1.ABCMeta):
       RESOURCE_EXHAUSTED LIMIT_EXCEEDED, when too many calls are in progress;
       UNAVAILABLE SHUTTING_DOWN, VIEWS_UNAVAILABLE, LOG_UNAVAILABLE: try again, later or
         elsewhere;
-      UNIMPLEMENTED NOT_IMPLEMENTED, if this server does not offer the rpc yet;
+      UNIMPLEMENTED NOT_IMPLEMENTED, by an early version that does not offer the rpc yet;
       INTERNAL INTERNAL, our fault.
     """
 
