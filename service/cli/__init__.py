@@ -11,10 +11,11 @@ import click
 from service import __version__
 from service.cli.failures import exit_code_of
 from service.cli.listing import history, list_messages, quarantine, recipients, status
-from service.cli.reading import get, watch
+from service.cli.reading import get, wait
 from service.cli.serving import check, migrate, serve
 from service.cli.simulating import simulate
 from service.cli.upkeep import forget, rebuild
+from service.cli.watching import watch
 from service.cli.webhooks import update_webhook, webhook
 
 
@@ -42,8 +43,9 @@ for command in (
     get,
     history,
     recipients,
-    list_messages,
+    wait,
     watch,
+    list_messages,
     update_webhook,
     webhook,
     quarantine,

@@ -1,7 +1,7 @@
 """From errors to exit codes."""
 
 from service import errors
-from service.client import CallFailed
+from service.client import CallFailed, CursorFileError, CursorFileInUse
 
 NO = 1
 """The answer is no."""
@@ -33,8 +33,10 @@ def exit_code_of(error: Exception) -> int | None:
     match error:
         case errors.ConfigInvalid() | errors.SchemaNewer() | errors.SchemaOlder():
             return WRONG
-        case errors.PlugstatusError() | Unreachable():
+        case errors.PlugstatusError() | Unreachable() | CursorFileInUse():
             return NO
+        case CursorFileError():
+            return WRONG
         case CallFailed():
             return WRONG if error.reason in _WRONG_REASONS else NO
         case _:

@@ -1,23 +1,39 @@
 """An asynchronous client of one plugstatus server."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import grpc
 import grpc.aio
 
-from service.client.failures import failed
+from service.client.cursor_file import CursorFile
+from service.client.failures import CallFailed, failed
+from service.client.retry import Backoff, RetryPolicy
+from service.client.watch import Watch
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
 
 _OPTIONS = (
+    # A dead peer is found although a watch only listens.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # The channel's own backoff, up to 2 min by default, would have attempts fail at once that come
+    # meanwhile, however long the server is back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # This one is how long an attempt to connect may take.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
 )
 _DEADLINE_S = 30.0
+_RETRY = RetryPolicy()
+_TIMED_OUT, _LIMIT = "WAIT_TIMED_OUT", "LIMIT_EXCEEDED"
+_READY, _REFUSED = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 ResponseT = TypeVar("ResponseT")
 
@@ -28,14 +44,28 @@ class StatusClient:
     Use it as an asynchronous context manager, on the loop that created it.
     """
 
-    def __init__(self, target: str, *, token: str = "", ca_file: Path | None = None) -> None:
-        """Without `ca_file` the channel is plain; a token is only ever sent over TLS."""
+    def __init__(
+        self,
+        target: str,
+        *,
+        token: str = "",
+        ca_file: Path | None = None,
+        retry: RetryPolicy = _RETRY,
+    ) -> None:
+        """Nothing is connected yet.
+
+        `target` is HOST:PORT, or any other name that gRPC resolves. Without `ca_file`, the PEM file
+        of the CA that signed the server's certificate, the channel is plain; a token is only ever
+        sent over TLS. `retry` is for `watch` and `wait`; other calls are made once.
+        """
         self._metadata = (("authorization", f"Bearer {token}"),) if token and ca_file else ()
         if ca_file is None:
             self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
         else:
             credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())
             self._channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+        self._retry = retry
+        self._watches: WeakSet[Watch] = WeakSet()
         self._status: Any = stubs.MessageStatusServiceStub(self._channel)
         self._admin: Any = stubs.AdminServiceStub(self._channel)
 
@@ -51,7 +81,9 @@ class StatusClient:
         await self.close()
 
     async def close(self) -> None:
-        """End every call under way. Idempotent."""
+        """End every call and watch. Idempotent."""
+        for watch in list(self._watches):
+            await watch.close()
         await self._channel.close()
 
     async def get(
@@ -66,12 +98,100 @@ class StatusClient:
         )
         return response.message
 
-    async def watch(
-        self, request: pb.WatchStatusesRequest
-    ) -> AsyncIterator[pb.WatchStatusesResponse]:
-        """The frames of one stream, until the server ends it."""
-        async for response in self._streamed(self._status.WatchStatuses, request):
-            yield response
+    async def wait(
+        self,
+        message_id: str,
+        at_least: pb.Status.ValueType,
+        *,
+        instance: str = "",
+        ignore_failure: bool = False,
+        timeout_s: float = 60.0,
+        patient: bool = True,
+    ) -> pb.MessageStatus:
+        """The message once its status is `at_least` or higher, or FAILED: look at its status.
+
+        `at_least` is SENT, RECEIVED, READ or PLAYED. With `ignore_failure` FAILED ends no wait. The
+        message may be unknown as yet, and the server may stop and come back meanwhile; with
+        `patient=False` it has to be there at first.
+
+        Raises CallFailed with the reason WAIT_TIMED_OUT after `timeout_s` seconds; with the code
+        UNAVAILABLE if the server was away then, or at first and `patient` is False; and for what
+        can't be answered, such as AMBIGUOUS_MESSAGE_ID.
+        """
+        request = pb.WaitForStatusRequest(
+            message_id=message_id,
+            instance=instance,
+            at_least=at_least,
+            ignore_failure=ignore_failure,
+        )
+        until_s = time.monotonic() + timeout_s
+        backoff = Backoff(self._retry)
+        reachable = patient or await self._connected(timeout_s)
+        while True:
+            left_s = max(0.0, until_s - time.monotonic())
+            try:
+                response: pb.WaitForStatusResponse = await self._call(
+                    self._status.WaitForStatus(request, timeout=left_s, metadata=self._metadata)
+                )
+            except CallFailed as failure:
+                if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    # The server gives the reason shortly before, unless its answer is held up.
+                    raise CallFailed(failure.code, _TIMED_OUT, str(failure)) from failure
+                pause_s = backoff.next_s()
+                passing = failure.code is grpc.StatusCode.UNAVAILABLE or failure.reason == _LIMIT
+                if not (passing and reachable) or time.monotonic() + pause_s >= until_s:
+                    raise
+                await asyncio.sleep(pause_s)
+            else:
+                return response.message
+
+    def watch(
+        self,
+        request: pb.WatchStatusesRequest,
+        *,
+        cursor_file: CursorFile | None = None,
+        resync: bool = False,
+        patient: bool = True,
+        views_generation: int = 0,
+    ) -> Watch:
+        """Changes from the request's start on, in the order of the log, none left out or twice.
+
+            async with client.watch(pb.WatchStatusesRequest(from_now=True)) as watch:
+                async for change in watch:
+                    ...
+
+        It has no end. When the server stops, is lost, is full or says nothing for four progress
+        intervals, the watch opens another stream behind what it last handed out, as often as it
+        takes and with the same filter. Nothing is connected before it is iterated over. Leaving
+        or closing it, or cancelling the task, cancels the stream; iterated over again after a
+        cancellation it goes on in a new one.
+
+        `cursor_file` keeps the place of what was dealt with, for the next process. Once there is
+        one in it, it counts instead of the request's start.
+
+        `resync` is for mirrors, which hold a copy of every message that matches: when the cursor
+        can't be resumed from (CURSOR_EXPIRED, CURSOR_DIVERGED, CURSOR_AHEAD) or the views were
+        rebuilt, the watch begins again with a snapshot. Read `updates()` then: SnapshotBegin says
+        when to drop what is held. A mirror that keeps its cursor itself starts with it, and with
+        the `views_generation` that it kept beside it.
+
+        With `patient=False` the first stream has to open at the first attempt.
+
+        Iterating raises CallFailed for what trying again would not cure: a cursor as above without
+        `resync`, one of another log (CURSOR_FOREIGN), or damaged (CURSOR_INVALID); a wrong filter,
+        a wrong token. It raises CursorFileError if the file is in use, damaged or can't be written.
+        """
+        watch = Watch(
+            lambda wanted: self._status.WatchStatuses(wanted, metadata=self._metadata),
+            request,
+            self._retry,
+            cursor_file=cursor_file,
+            resync=resync,
+            patient=patient,
+            views_generation=views_generation,
+        )
+        self._watches.add(watch)
+        return watch
 
     async def rebuild_views(self, *, check: bool = False) -> AsyncIterator[pb.RebuildViewsResponse]:
         """Build the views anew, or only compare; how far it is. Leaving ends the rebuild."""
@@ -134,6 +254,18 @@ class StatusClient:
             )
         )
         return response
+
+    async def _connected(self, timeout_s: float) -> bool:
+        """Whether the server can be reached now."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                state = self._channel.get_state(try_to_connect=True)
+                while state not in (_READY, _REFUSED):
+                    await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            return False
+        return state is _READY
 
     async def _streamed(self, rpc: Any, request: Any) -> AsyncIterator[Any]:
         stream = rpc(request, metadata=self._metadata)
