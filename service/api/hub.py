@@ -166,22 +166,16 @@ class Hub:
             self._end_watchers(Ending.VIEWS_REBUILT)
             self._ending = asyncio.get_running_loop().create_future()
             self.generation = checkpoint.generation
-            self._skip_to(end_of(checkpoint.mark))
+            self._move(end_of(checkpoint.mark))
+            self.waits.wake_all()
             return
         until = end_of(checkpoint.mark)
         while self.place < until.place:
             if not self._live and not self.waits:
                 self._move(until)
                 return
-            try:
-                if not await self._hand_out_page(checkpoint):
-                    return
-            except errors.CursorExpired:
-                # Retention was faster than we: who is live reads on from the store, and is told.
-                for queue in self._live:
-                    queue.leave_behind()
-                self._live.clear()
-                self._skip_to(until)
+            if not await self._hand_out_page(checkpoint):
+                return
 
     async def _hand_out_page(self, checkpoint: Checkpoint) -> bool:
         """False if the views were switched meanwhile; then nothing was handed out."""
@@ -202,11 +196,6 @@ class Hub:
         self._hand_out(page)
         self._move(page.end)
         return True
-
-    def _skip_to(self, point: Point) -> None:
-        """Move on without handing out what lies between."""
-        self._move(point)
-        self.waits.wake_all()
 
     def _hand_out(self, page: FeedPage) -> None:
         self.waits.hear(page.rows)

@@ -40,17 +40,12 @@ class LiveQueue:
         if self._frames and (
             self.bytes + size > self._bytes_max or len(self._frames) + len(ready) > self._frames_max
         ):
-            self.leave_behind()
+            self.overflowed = True
         else:
             self._frames.extend(ready)
             self.bytes += size
         self._filled.set()
         return not self.overflowed
-
-    def leave_behind(self) -> None:
-        """It no longer gets what the hub hands out."""
-        self.overflowed = True
-        self._filled.set()
 
     def interrupt(self) -> None:
         """Wake the watcher although nothing came."""

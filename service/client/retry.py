@@ -20,19 +20,15 @@ class RetryPolicy:
     max_s: float = 10.0
     silent_intervals: float = 4.0
     """A watch that is sent nothing for so many progress intervals opens another stream."""
+    draw: Callable[[float, float], float] = random.uniform
+    """Draws a wait between two bounds, in seconds."""
 
 
 class Backoff:
     """The waits of one series of attempts."""
 
-    def __init__(
-        self,
-        policy: RetryPolicy,
-        # Jitter is no secret.
-        draw: Callable[[float, float], float] = random.uniform,
-    ) -> None:
+    def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
-        self._draw = draw
         self._bound_s = 0.0
 
     def reset(self) -> None:
@@ -44,4 +40,4 @@ class Backoff:
         first = not self._bound_s
         longer_s = self._policy.initial_s if first else self._bound_s * self._policy.multiplier
         self._bound_s = min(longer_s, self._policy.max_s)
-        return 0.0 if first and at_once else self._draw(0.0, self._bound_s)
+        return 0.0 if first and at_once else self._policy.draw(0.0, self._bound_s)
