@@ -39,7 +39,6 @@ class MessageStatuses:
         self._cursors = cursors
         self._limits = limits
         self._metrics = metrics
-        self._turn = 0.0
 
     async def get(
         self, request: pb.GetMessageStatusRequest, call: Call
@@ -103,7 +102,9 @@ class MessageStatuses:
             ignore_failure=request.ignore_failure,
         )
         self._hub.waits.add(wait)
-        wait_s = self._wait_s(call.time_left_s)
+        wait_s = self._limits.wait_s
+        if not math.isinf(call.time_left_s):
+            wait_s = self._hub.waits.wait_s(call.time_left_s)
         self._metrics.waits.inc()
         try:
             async with asyncio.timeout(wait_s):
@@ -114,18 +115,6 @@ class MessageStatuses:
             self._hub.waits.discard(wait)
             self._metrics.waits.dec()
         return pb.WaitForStatusResponse(message=encode.message_status(message, self._cursors))
-
-    def _wait_s(self, time_left_s: float) -> float:
-        """How long a call may wait: less than it has left, so that the answer still gets there.
-
-        Many that began together end together: they take turns in the last part of their time, or
-        the last ones would be answered too late.
-        """
-        if math.isinf(time_left_s):
-            return self._limits.wait_s
-        turns_s = min(len(self._hub.waits) * _ANSWER_S, time_left_s * _TURNS_PART)
-        self._turn = (self._turn + _TURN_STEP) % 1
-        return max(0.0, time_left_s - self._turn * turns_s)
 
     async def _arrival(self, wait: Wait, request: pb.WaitForStatusRequest) -> Message:
         while True:
@@ -143,9 +132,4 @@ class MessageStatuses:
             await wait.woken()
 
 
-_ANSWER_S = 0.000_5
-"""What answering one call takes, on a machine that is busy."""
-_TURNS_PART = 0.15
-_TURN_STEP = (math.sqrt(5) - 1) / 2
-"""Multiples of it fill the unit interval evenly, however many there are (the golden ratio)."""
 _WAITED_FOR = (pb.STATUS_SENT, pb.STATUS_RECEIVED, pb.STATUS_READ, pb.STATUS_PLAYED)

@@ -6,12 +6,19 @@ it finds there decides. So the answer is what GetMessageStatus says at that mome
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 from service import errors
 from service.domain.message import Message
 from service.domain.status import Status
 from service.views.store import FeedRow
+
+_ANSWER_S = 0.000_5
+"""What answering one call takes on a machine that is busy."""
+_TURNS_PART = 0.15
+_TURN_STEP = (math.sqrt(5) - 1) / 2
+"""Its multiples fill the unit interval evenly, however many they are (the golden ratio)."""
 
 
 class Wait:
@@ -70,6 +77,7 @@ class Waits:
     def __init__(self) -> None:
         self._by_id: dict[str, set[Wait]] = {}
         self._count = 0
+        self._turn = 0.0
 
     def __len__(self) -> int:
         return self._count
@@ -85,6 +93,16 @@ class Waits:
         self._count -= 1
         if not waits:
             del self._by_id[wait.message_id]
+
+    def wait_s(self, time_left_s: float) -> float:
+        """How long one that was added may wait: what it has left, or a little less.
+
+        Many that began together end together. Answered at one moment, the last of them would be
+        too late; so they take turns in the last part of their time, the more the more they are.
+        """
+        turns_s = min(self._count * _ANSWER_S, max(0.0, time_left_s) * _TURNS_PART)
+        self._turn = (self._turn + _TURN_STEP) % 1
+        return max(0.0, time_left_s - self._turn * turns_s)
 
     def hear(self, rows: Sequence[FeedRow]) -> None:
         if not self._by_id:
