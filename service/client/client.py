@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from weakref import WeakSet
 
 import grpc
 import grpc.aio
@@ -65,7 +64,7 @@ class StatusClient:
             credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())
             self._channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
         self._retry = retry
-        self._watches: WeakSet[Watch] = WeakSet()
+        self._watches: set[Watch] = set()
         self._status: Any = stubs.MessageStatusServiceStub(self._channel)
         self._admin: Any = stubs.AdminServiceStub(self._channel)
 
@@ -183,6 +182,7 @@ class StatusClient:
         """
         watch = Watch(
             lambda wanted: self._status.WatchStatuses(wanted, metadata=self._metadata),
+            self._watches.discard,
             request,
             self._retry,
             cursor_file=cursor_file,

@@ -125,11 +125,11 @@ class CursorFile:
     def _read(self) -> Bookmark | None:
         try:
             with self.path.open("rb") as file:
-                content = file.read(_BYTES_MAX)
+                content = file.read(_BYTES_MAX + 1)
         except FileNotFoundError:
             return None
         try:
-            return _parsed(json.loads(content))
+            return _parsed(content)
         except ValueError:
             raise CursorFileError(
                 f"{self.path} is damaged, or no cursor file: put back a copy to go on from there, "
@@ -165,9 +165,11 @@ def _opener(flags: int) -> Callable[[str, int], int]:
     return lambda path, given: os.open(path, given | flags | os.O_CLOEXEC, _MODE)
 
 
-def _parsed(content: object) -> Bookmark:
-    """Raises ValueError for anything that `keep` does not write."""
-    match content:
+def _parsed(content: bytes) -> Bookmark:
+    """Raises ValueError for anything that `store` does not write."""
+    if len(content) > _BYTES_MAX:
+        raise ValueError("too long for a bookmark")
+    match json.loads(content):
         case {"cursor": str(cursor), "views_generation": int(generation)} if (
             0 < len(cursor) <= _CURSOR_CHARACTERS_MAX and generation >= 0
         ):

@@ -42,6 +42,7 @@ class Watch:
     def __init__(
         self,
         open_stream: Callable[[pb.WatchStatusesRequest], Any],
+        on_close: "Callable[[Watch], None]",
         request: pb.WatchStatusesRequest,
         retry: RetryPolicy,
         *,
@@ -51,6 +52,7 @@ class Watch:
         views_generation: int,
     ) -> None:
         self._open_stream = open_stream
+        self._on_close = on_close
         self._file = cursor_file
         self._patient = patient
         self._backoff = Backoff(retry)
@@ -90,6 +92,7 @@ class Watch:
         if self._closed.is_set():
             return
         self._closed.set()
+        self._on_close(self)
         self._drop()
         if self._file is None or not self._begun:
             return
