@@ -20,7 +20,8 @@ every watch frame, change, message, report and quarantined callback carries one.
     any server, after restarts, upgrades and rebuilds of the views. It lasts until
     retention removes its place from the log; erasing a message breaks no cursor.
   - While a watch sends a snapshot, the cursors of its frames and changes name a place
-    inside that snapshot. Resuming with one continues the snapshot. Use them alike.
+    inside that snapshot. Resuming with one continues the snapshot. Use them alike. Such a
+    cursor holds the id of the message that it stands behind; others hold no id.
   - It says where, not what: give the same filter again when you resume. Another filter
     applies from the cursor on and brings nothing back.
   - A place that the views have not reached yet is waited for.
