@@ -54,6 +54,14 @@ class Watching:
         """Until so many changes have come in all. Raises as `until` does."""
         await self._comes(lambda: len(self.changes()) >= count)
 
+    async def until_frames(self, count: int) -> None:
+        """Until so many frames have come in all. Raises as `until` does."""
+        await self._comes(lambda: len(self.responses) >= count)
+
+    async def until_cursor(self, cursor: str) -> None:
+        """Until a frame stands there. Raises as `until` does."""
+        await self._comes(lambda: any(one.cursor == cursor for one in self.responses))
+
     def kinds(self) -> list[str]:
         return [str(response.WhichOneof("frame")) for response in self.responses]
 
