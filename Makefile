@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --group build
 
-.PHONY: help run test check format gen proto-image lock clean
+.PHONY: help run test torture check format gen proto-image lock clean
 .DEFAULT_GOAL := help
 
 help: ## one line a target
@@ -31,6 +31,11 @@ run: .venv/run.stamp ## serve HTTP and gRPC on the embedded SQLite default
 
 test: .venv/dev.stamp ## the whole test suite
 	$(BIN)/python -m pytest
+
+# SEED=… plays one round again, SHORT=1 one of the size that `make test` plays.
+MINUTES ?= 10
+torture: .venv/dev.stamp ## rounds of faults for MINUTES=10, or the one of SEED=
+	@$(BIN)/python -m tests.faults.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
 
 check: .venv/dev.stamp ## format, lint, types, layers, proto, generated code, duplicated code
 	$(BIN)/ruff format --check .

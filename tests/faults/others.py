@@ -1,0 +1,116 @@
+"""Those of a round who do not watch: they post, wait for statuses, and look after the server."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
+from tests.faults.bodies import INSTANCES, Body, large_id
+from tests.faults.history import End, Sample, Wait
+from tests.faults.stage import Stage, now_s
+from tests.faults.watching import reason_of
+
+_SAMPLE_S = 0.2
+_LARGE_IDS = 2_000
+_WAITED_FOR = (pb.STATUS_SENT, pb.STATUS_RECEIVED, pb.STATUS_READ, pb.STATUS_PLAYED)
+_WAIT_LATE_S = 15.0
+
+
+async def posting(stage: Stage, bodies: Iterator[Body]) -> None:
+    """Post what several share, one after the other; what is not answered is not posted again."""
+    async with stage.client() as http:
+        for body in bodies:
+            await stage.until(lambda: stage.posted < stage.most, float("inf"))
+            post = await stage.post(http, body)
+            stage.posted += 1
+            stage.moved()
+            if post.answered_s is None:
+                await stage.up_again()
+
+
+async def waiting(stage: Stage, name: str, ids: tuple[str, ...]) -> None:
+    """Wait for one message after the other: known ones, ones to come, and ones that never come."""
+    dice = stage.dice(name)
+    while not stage.finishing:
+        to_come = large_id(dice.randrange(_LARGE_IDS))
+        request = pb.WaitForStatusRequest(
+            message_id=dice.choice((*dice.sample(ids, 6), to_come, "absent")),
+            instance=dice.choice(("", *INSTANCES, *INSTANCES)),
+            at_least=dice.choice(_WAITED_FOR),
+            ignore_failure=dice.random() < 0.5,
+        )
+        timeout_s = dice.choice((0.2, 1.0, 3.0, 12.0))
+        wait = Wait(request, now_s(), timeout_s)
+        stage.history.waits.append(wait)
+        await _wait(stage, wait, timeout_s * dice.random() if dice.random() < 0.2 else None)
+        if wait.end and wait.end.code == "UNAVAILABLE":
+            await stage.up_again()
+
+
+async def _wait(stage: Stage, wait: Wait, leaves_after_s: float | None) -> None:
+    async with stage.channel() as channel:
+        stub = cast("Any", stubs.MessageStatusServiceStub(channel))
+        call = stub.WaitForStatus(wait.request, timeout=wait.timeout_s)
+        answer = asyncio.ensure_future(_answer(call))
+        answer.add_done_callback(lambda _: stage.moved())
+        left = not await stage.until(
+            lambda: answer.done() or stage.finishing,
+            leaves_after_s or wait.timeout_s + _WAIT_LATE_S,
+        )
+        if not answer.done():
+            wait.end = End(now_s(), "stuck" if left and not leaves_after_s else "cancelled")
+            call.cancel()
+            await asyncio.wait({answer})
+            answer.cancelled() or answer.exception()
+            return
+        try:
+            wait.message = answer.result().message
+            wait.end = End(now_s(), "ok")
+        except grpc.aio.AioRpcError as error:
+            details = str(error.details())
+            wait.end = End(now_s(), "error", error.code().name, reason_of(error), details)
+
+
+async def _answer(call: Any) -> pb.WaitForStatusResponse:
+    response: pb.WaitForStatusResponse = await call
+    return response
+
+
+async def sampling(stage: Stage) -> None:
+    """Ask the server again and again what waits for its watchers."""
+    async with stage.channel() as channel:
+        while not stage.finishing:
+            await sample(stage, channel)
+            await stage.pause(_SAMPLE_S)
+
+
+async def sample(stage: Stage, channel: grpc.aio.Channel) -> None:
+    """Nothing is recorded while the server is away."""
+    run, admin = stage.run, cast("Any", stubs.AdminServiceStub(channel))
+    try:
+        status: pb.GetServiceStatusResponse = await admin.GetServiceStatus(
+            pb.GetServiceStatusRequest(), timeout=5
+        )
+        rss_bytes = _rss_bytes(stage.server.pid)
+    except (grpc.aio.AioRpcError, OSError):
+        return
+    stage.history.samples.append(
+        Sample(
+            at_s=now_s(),
+            queued_bytes=max((one.queued_bytes for one in status.watchers), default=0),
+            queue_bytes_max=status.watcher_queue_bytes_max,
+            rss_bytes=rss_bytes,
+            run=run,
+        )
+    )
+
+
+def _rss_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,217 @@
+"""A round: a real server, everybody who takes part, and the record of it."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from service.domain.events import EventKind, Position
+from service.eventlog.sqlite import SqliteLogReader
+from service.gen.plugchat.status.v1 import status_pb2 as pb
+from tests.faults.bodies import Bodies, Body, number_of
+from tests.faults.history import History, LoggedEvent, Outage, Stream
+from tests.faults.others import posting, sampling, waiting
+from tests.faults.stage import Stage, data_folder, now_s, settings
+from tests.faults.trouble import Trouble
+from tests.faults.watching import Manner, Watcher, anywhere, resuming
+from tests.server_process import ServerProcess
+
+_DRAIN_S = 60.0
+"""How long those who watch may take to come to the end of the log, once nothing more is posted."""
+
+_POSTERS = 4
+_WAITERS = 3
+_RESUMES_AT_ONCE = 8
+TROUBLE = (
+    "SIGKILL",
+    "SIGTERM",
+    "rebuild",
+    "killed rebuild",
+    "stall",
+    "SIGKILL in a snapshot",
+    "SIGTERM in a snapshot",
+)
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """How large a round is, and what goes wrong in it, in this order."""
+
+    callbacks: int
+    ids: int
+    manners: tuple[Manner, ...]
+    trouble: tuple[str, ...]
+    resumes: int
+    interval_s: int
+    """The longest interval of Progress that is asked for."""
+    stall_s: int = 300
+
+
+SHORT = Shape(
+    callbacks=900,
+    ids=40,
+    manners=(Manner.PROMPT,) * 5 + (Manner.SLOW, Manner.STALLING),
+    trouble=("stall", "SIGKILL in a snapshot", "rebuild", "SIGTERM"),
+    resumes=24,
+    interval_s=1,
+)
+
+
+def random_shape(seed: int) -> Shape:
+    dice = random.Random(f"{seed}:shape")
+    manners = [dice.choice(list(Manner)[:3]) for _ in range(dice.randint(3, 10))]
+    return Shape(
+        callbacks=dice.choice((600, 1_500, 3_000)),
+        ids=dice.choice((3, 40, 400)),
+        manners=(Manner.PROMPT, Manner.PROMPT, Manner.STALLING, *manners),
+        trouble=tuple(dice.choices(TROUBLE, k=dice.randint(2, 7))),
+        resumes=dice.choice((20, 60)),
+        interval_s=dice.choice((1, 2, 5)),
+        stall_s=dice.choice((300, 300, 15)),
+    )
+
+
+def played(seed: int, shape: Shape, folder: Path) -> History:
+    """Play a round; its record. The server's data is below `folder`."""
+    history = History(seed)
+    # The record is no task's result: asyncio would spell it out whole.
+    asyncio.run(_play(history, shape, folder))
+    history.events = _logged(data_folder(folder))
+    return history
+
+
+async def _play(history: History, shape: Shape, folder: Path) -> None:
+    with ServerProcess(data_folder(folder), settings(shape.stall_s)) as server:
+        await _Round(Stage(history, server), shape).play()
+
+
+class _Round:
+    def __init__(self, stage: Stage, shape: Shape) -> None:
+        self._stage = stage
+        self._shape = shape
+        self._bodies = Bodies(stage.dice("bodies"), shape.ids)
+        self._large = Bodies(stage.dice("large"), shape.ids, first=1_000_000)
+        self._watchers: list[Watcher] = []
+        self._tasks = asyncio.TaskGroup()
+
+    async def play(self) -> None:
+        stage = self._stage
+        async with stage.client() as http:
+            # Whatever begins has something to begin with.
+            await stage.post(http, self._bodies.next())
+        async with self._tasks as tasks:
+            for manner in self._shape.manners:
+                self._join(manner)
+            tasks.create_task(sampling(stage))
+            for number in range(_WAITERS):
+                tasks.create_task(waiting(stage, f"waiter {number}", self._bodies.ids))
+            await self._post_in_trouble()
+            await self._finish()
+            await self._resume_anywhere()
+            await self._stop()
+
+    async def _post_in_trouble(self) -> None:
+        stage, bodies = self._stage, self._callbacks()
+        trouble = Trouble(stage, self._large, self._join)
+        await asyncio.gather(
+            *(posting(stage, bodies) for _ in range(_POSTERS)), self._trouble(trouble)
+        )
+
+    def _callbacks(self) -> Iterator[Body]:
+        for _ in range(self._shape.callbacks):
+            yield self._bodies.next()
+
+    def _join(self, manner: Manner, request: pb.WatchStatusesRequest | None = None) -> Watcher:
+        name = f"{manner.name.lower()} {len(self._watchers)}"
+        watcher = Watcher(self._stage, name, manner, self._bodies.ids, self._shape.interval_s)
+        self._watchers.append(watcher)
+        self._tasks.create_task(watcher.run(request))
+        return watcher
+
+    async def _trouble(self, trouble: Trouble) -> None:
+        """One after the other, each in the middle of its share of what is posted."""
+        stage, kinds = self._stage, self._shape.trouble
+        share = self._shape.callbacks // (len(kinds) + 1)
+        for kind in kinds:
+            stage.most += share
+            due = stage.most - int(share * trouble.dice.random())
+            stage.moved()
+            await stage.until(lambda due=due: stage.posted >= due, float("inf"))  # type: ignore[misc]
+            await trouble.make(kind)
+        stage.most = self._shape.callbacks
+        stage.moved()
+
+    async def _finish(self) -> None:
+        """Have everybody come to the end of the log."""
+        stage = self._stage
+        async with stage.client() as http:
+            post = await stage.post(http, self._large.last())
+        stage.history.last_cursor = post.cursor
+        stage.last = stage.place(post.cursor) or stage.last
+        stage.finishing = True
+        stage.moved()
+        names = [watcher.name for watcher in self._watchers]
+        if not await stage.until(
+            lambda: all(stage.considered.get(name, (0, 0)) >= stage.last for name in names),
+            _DRAIN_S,
+        ):
+            stage.over = True
+        for watcher in self._watchers:
+            if stage.considered.get(watcher.name, (0, 0)) < stage.last:
+                watcher.give_up()
+
+    async def _resume_anywhere(self) -> None:
+        """Begin once more behind some of the cursors that anybody has received."""
+        stage, dice = self._stage, self._stage.dice("resumes")
+        streams = [stream for stream in stage.history.streams if stream.frames]
+        slots = asyncio.Semaphore(_RESUMES_AT_ONCE)
+
+        async def resume(number: int, stream: Stream, fraction: float) -> None:
+            resumed = anywhere(stream, fraction, stage.dice(f"resume {number}"))
+            async with slots:
+                once = Once(stage, f"resumed {number}", Manner.PROMPT, (), 1)
+                await once.watch(resuming(stream, resumed), resumed)
+
+        chosen = [
+            (number, streams[int(dice.random() * len(streams))], dice.random())
+            for number in range(self._shape.resumes)
+        ]
+        await asyncio.gather(*(resume(*each) for each in chosen))
+
+    async def _stop(self) -> None:
+        """Everybody who watches sees the server stop."""
+        stage = self._stage
+        stage.over = True
+        stage.history.outages.append(Outage("SIGTERM", now_s()))
+        stage.server.signal(signal.SIGTERM)
+        await asyncio.to_thread(stage.server.wait)
+
+
+class Once(Watcher):
+    """Leaves as soon as it has come to the end of the log."""
+
+    def _leaves(self, stream: Stream, after: int) -> bool:
+        del stream, after
+        return self._stage.considered.get(self.name, (0, 0)) >= self._stage.last
+
+
+def _logged(data_dir: Path) -> list[LoggedEvent]:
+    found: list[LoggedEvent] = []
+    with closing(SqliteLogReader(data_dir / "events.db")) as log:
+        while events := log.read(
+            Position(found[-1].position if found else 0), events_max=1_000, bytes_max=2**24
+        ):
+            assert {event.kind for event in events} == {EventKind.CALLBACK}
+            found += [
+                LoggedEvent(
+                    event.position,
+                    event.instance,
+                    event.receive_time_us,
+                    number_of(event.content),
+                )
+                for event in events
+            ]
+    return found

@@ -1,0 +1,113 @@
+"""What goes wrong in a round: stops, kills, rebuilds, clients that take nothing."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from google.protobuf.duration_pb2 import Duration
+
+from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
+from tests.faults.bodies import Bodies
+from tests.faults.history import Outage, Rebuild
+from tests.faults.others import sample
+from tests.faults.stage import Stage, now_s
+from tests.faults.watching import Manner, Watcher
+
+_WAIT_S = 30.0
+LARGE_MESSAGES = 900
+
+Join = Callable[[Manner, pb.WatchStatusesRequest], Watcher]
+"""Makes one more watcher take part, who begins with that request."""
+
+
+class Trouble:
+    """Makes it; each kind of it by name."""
+
+    def __init__(self, stage: Stage, large: Bodies, join: Join) -> None:
+        self._stage = stage
+        self._large = large
+        self._join = join
+        self.dice = stage.dice("trouble")
+
+    async def make(self, kind: str) -> None:
+        kinds: dict[str, Callable[[], Awaitable[None]]] = {
+            "SIGKILL": lambda: self._restart(signal.SIGKILL),
+            "SIGTERM": lambda: self._restart(signal.SIGTERM),
+            "rebuild": self._rebuild,
+            "killed rebuild": self._killed_rebuild,
+            "stall": self._stall,
+            "SIGKILL in a snapshot": lambda: self._in_a_snapshot(signal.SIGKILL),
+            "SIGTERM in a snapshot": lambda: self._in_a_snapshot(signal.SIGTERM),
+        }
+        await kinds[kind]()
+
+    async def _restart(self, number: signal.Signals) -> None:
+        stage = self._stage
+        outage = Outage(number.name, now_s())
+        stage.history.outages.append(outage)
+        stage.server.signal(number)
+        stage.up = False
+        await asyncio.to_thread(stage.server.wait)
+        await asyncio.to_thread(stage.server.start)
+        outage.up_s = now_s()
+        stage.run += 1
+        stage.up = True
+        stage.moved()
+
+    async def _rebuild(self) -> None:
+        rebuild = Rebuild(now_s())
+        self._stage.history.rebuilds.append(rebuild)
+        async with self._stage.channel() as channel:
+            admin = cast("Any", stubs.AdminServiceStub(channel))
+            async for _ in admin.RebuildViews(pb.RebuildViewsRequest()):
+                pass
+        rebuild.done = True
+
+    async def _killed_rebuild(self) -> None:
+        """Killed once it has begun: nobody hears how it would have ended."""
+        self._stage.history.rebuilds.append(Rebuild(now_s()))
+        async with self._stage.channel() as channel:
+            admin = cast("Any", stubs.AdminServiceStub(channel))
+            call = admin.RebuildViews(pb.RebuildViewsRequest())
+            await call.read()
+            await self._restart(signal.SIGKILL)
+            call.cancel()
+
+    async def _stall(self) -> None:
+        """Some take nothing, while much is posted; it goes on until all others have it."""
+        stage = self._stage
+        begun = len(stage.history.stalls)
+        stage.stalling = stage.holding = True
+        try:
+            await stage.until(lambda: len(stage.history.stalls) > begun, _WAIT_S)
+            async with stage.client() as http:
+                for _ in range(self.dice.randint(5, 7)):
+                    await stage.post(http, self._large.large(LARGE_MESSAGES))
+                post = await stage.post(http, self._large.last())
+            for stall in stage.history.stalls[begun:]:
+                stall.posted, stall.posted_s = post.cursor, now_s()
+            place = stage.place(post.cursor)
+            assert place is not None
+            await stage.until(lambda: self._all_prompt_at(place), _WAIT_S)
+            async with stage.channel() as channel:
+                await sample(stage, channel)
+        finally:
+            stage.stalling = stage.holding = False
+            stage.moved()
+
+    def _all_prompt_at(self, place: tuple[int, int]) -> bool:
+        open_now = [
+            stream.watcher
+            for stream in self._stage.history.streams
+            if stream.prompt and stream.end is None
+        ]
+        return all(self._stage.considered.get(name, (0, 0)) >= place for name in open_now)
+
+    async def _in_a_snapshot(self, number: signal.Signals) -> None:
+        """The server ends while one who takes a snapshot has a part of it."""
+        request = pb.WatchStatusesRequest(snapshot=True, progress_interval=Duration(seconds=1))
+        watcher = self._join(Manner.HALTING, request)
+        await self._stage.until(lambda: watcher.halted, _WAIT_S)
+        await self._restart(number)
