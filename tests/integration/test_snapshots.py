@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -12,6 +13,7 @@ from service.api.watchers import Watchers
 from service.config import Limits
 from service.domain.erasure import Subject
 from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.views.store import ViewsReader
 from tests.clock import FakeClock
 from tests.watch_site import Watching, WatchSite, watch_site
 
@@ -314,3 +316,47 @@ async def test_a_cursor_outlives_the_message_it_names(tmp_path: Path) -> None:
     assert whole.ids() == ["A", "B", "C", "D", "E"]
     assert rest.ids() == ["D", "E"]
     assert now.ids() == ["A", "B", "D", "E"]
+
+
+async def test_every_frame_says_how_far_it_is(tmp_path: Path) -> None:
+    """Frames in the middle of a page, with Progress between them, in several instances: each one's
+    cursor resumes behind exactly what was sent up to it."""
+    limits = Limits(snapshot_messages_max=10, frame_changes_max=2)
+    async with watch_site(tmp_path / "data", limits) as site:
+        for instance in ("b", "a", "c"):
+            for message_id in IDS:
+                await site.post(message_id, instance=instance)
+        shared = dataclasses.replace(site.shared, clock=Hurrying())
+        site.watchers = Watchers(shared, site.metrics, watchers_max=10)
+        interval = Duration(seconds=1)
+        whole = await site.all_from(
+            pb.WatchStatusesRequest(snapshot=True, progress_interval=interval)
+        )
+        keys = [(c.message.instance, c.message.message_id) for c in whole.changes()]
+        sent = 0
+        for response in whole.responses:
+            sent += len(response.changes.changes)
+            rest = await site.all_from(pb.WatchStatusesRequest(cursor=response.cursor))
+            found = [(c.message.instance, c.message.message_id) for c in rest.changes()]
+            assert found == keys[sent:], response
+
+    assert keys == [(instance, message_id) for instance in "abc" for message_id in IDS]
+    assert whole.kinds().count("progress") > 5
+
+
+async def test_a_page_of_other_views_is_not_sent(site: WatchSite) -> None:
+    """The views are switched after the stream looked last, and before the page is read."""
+
+    class Switched:
+        async def run(self, read: Callable[[ViewsReader], Any]) -> Any:
+            async for _ in site.core.upkeep.rebuild(check=False):
+                pass
+            return await site.core.views.run(read)
+
+    shared = dataclasses.replace(site.shared, views=Switched())  # type: ignore[arg-type]
+    site.watchers = Watchers(shared, site.metrics, watchers_max=10)
+    watching = site.watch(SNAPSHOT)
+    await watching.until("closing")
+    await watching.task
+
+    assert watching.kinds() == ["opened", "closing"]

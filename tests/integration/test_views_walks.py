@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service import errors
 from service.domain.events import Place, Position
 from service.domain.message import Message, MessageKey
 from service.domain.status import Status
@@ -208,3 +209,20 @@ def test_a_named_message_is_found_however_long_the_stretch(
     assert [([mine.row], Place(Position(3_000)))] * 2 == [
         (page.rows, page.end.place) for page in pages
     ]
+
+
+def test_a_snapshot_from_before_what_is_kept_is_refused(
+    views_writer: ViewsWriter, views_reader: ViewsReader
+) -> None:
+    """Its changes are not all in the feed any more; one that stands right at the cut is served."""
+    messages = [message("M", changed_at=Place(Position(6)))]
+    views_writer.apply(
+        batch(views_writer.checkpoint(), HEAD, messages=messages, feed=[feed_entry(6)])
+    )
+    views_writer.prune(Position(5))
+
+    with pytest.raises(errors.CursorExpired):
+        views_reader.snapshot(BEFORE_ALL, Position(3), FeedFilter(), 10)
+
+    assert [] == views_reader.snapshot(BEFORE_ALL, Position(4), FeedFilter(), 10).messages
+    assert messages == views_reader.snapshot(BEFORE_ALL, Position(6), FeedFilter(), 10).messages
