@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --group build
 
-.PHONY: help run test torture check format gen proto-image lock clean
+.PHONY: help run test torture bench check format gen proto-image lock clean
 .DEFAULT_GOAL := help
 
 help: ## one line a target
@@ -37,6 +37,9 @@ MINUTES ?= 10
 torture: .venv/dev.stamp ## rounds of faults for MINUTES=10, or the one of SEED=
 	@$(BIN)/python -m tests.faults.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
 
+bench: .venv/dev.stamp ## the benchmark table; alone on the machine, for what it is worth
+	@$(BIN)/python -m benchmarks
+
 check: .venv/dev.stamp ## format, lint, types, layers, proto, generated code, duplicated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,7 +48,7 @@ check: .venv/dev.stamp ## format, lint, types, layers, proto, generated code, du
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 	cd protos && ../$(BIN)/buf breaking --against ../tests/contract/status.v1.binpb
 	$(BIN)/python protos/generate.py --check
-	$(BIN)/pylint --score=no service tests migrations
+	$(BIN)/pylint --score=no service tests migrations benchmarks
 
 format: .venv/dev.stamp ## format the code and the proto
 	$(BIN)/ruff format .

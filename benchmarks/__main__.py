@@ -1,0 +1,8 @@
+"""`make bench`: every benchmark, one table after the other."""
+
+from benchmarks import stalled_watcher
+
+if __name__ == "__main__":
+    for benchmark in (stalled_watcher,):
+        print((benchmark.__doc__ or "").strip())
+        print("\n".join(["", *benchmark.run()]))
