@@ -161,7 +161,7 @@ class Application:
         )
         shared = Shared(
             hub=core.hub,
-            views=core.views,
+            views=core.pages,
             starts=starts,
             cursors=core.cursors,
             clock=self._clock,

@@ -151,7 +151,7 @@ class Core:
         self._open_readers(paths)
         self.identity = await self.log.run(lambda log: log.identity)
         self.cursors = CursorCodec(self.identity)
-        self.hub = Hub(self.views, self.cursors, config.limits, self._metrics)
+        self.hub = Hub(self._feed, self.cursors, config.limits, self._metrics)
         self._start_projector(paths)
         self._start_appender(paths)
         await self._start_hub()
@@ -166,13 +166,20 @@ class Core:
             errors.LogUnavailable,
         )
         self._closers.push_async_callback(asyncio.to_thread, self.log.close)
-        self.views: ReaderPool[ViewsReader] = ReaderPool(
-            "views-reader",
-            partial(SqliteViewsReader, paths.views),
-            readers_max,
-            errors.ViewsUnavailable,
+        # Apart, so that nobody stands in a queue behind a crowd: neither a question behind watchers
+        # that catch up, nor the live ones behind either.
+        self.views = self._views_readers(paths, "views-reader", readers_max)
+        self.pages = self._views_readers(paths, "views-pages", readers_max)
+        self._feed = self._views_readers(paths, "views-feed", 1)
+
+    def _views_readers(
+        self, paths: StorePaths, name: str, readers_max: int
+    ) -> ReaderPool[ViewsReader]:
+        readers: ReaderPool[ViewsReader] = ReaderPool(
+            name, partial(SqliteViewsReader, paths.views), readers_max, errors.ViewsUnavailable
         )
-        self._closers.push_async_callback(asyncio.to_thread, self.views.close)
+        self._closers.push_async_callback(asyncio.to_thread, readers.close)
+        return readers
 
     def _start_projector(self, paths: StorePaths) -> None:
         loop = asyncio.get_running_loop()

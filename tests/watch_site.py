@@ -108,7 +108,7 @@ class WatchSite:
         starts = Starts(core.log, core.cursors)
         self.shared = Shared(
             hub=core.hub,
-            views=core.views,
+            views=core.pages,
             starts=starts,
             cursors=core.cursors,
             clock=SystemClock(),

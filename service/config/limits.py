@@ -73,7 +73,7 @@ class Limits:
     retry_s: float = 1.0
     """Pause before a store that failed is tried again."""
     readers_max: int = 4
-    """Reading connections a store."""
+    """Reading connections a store, for each use: questions, and watchers that catch up."""
     unary_calls_max: int = 1_000
     """Unary calls under way at once."""
     waits_max: int = 10_000

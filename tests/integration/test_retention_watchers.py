@@ -54,7 +54,7 @@ class Service:
         self.core = core
         shared = Shared(
             hub=core.hub,
-            views=core.views,
+            views=core.pages,
             starts=Starts(core.log, core.cursors),
             cursors=core.cursors,
             clock=clock,
