@@ -24,7 +24,7 @@ _ORDER_WITH_SNAPSHOT = re.compile(rf"(o[cp]*(e{_ONGOING})?x?)?")
 _LATE_S = 10.0
 """More than a machine that shares its processors ever stood still; a stuck stream stands longer."""
 
-_AT_ONCE_S = 5.0
+_AT_ONCE_S = 1.0
 """Within this time of a server's being away, its clients may find it so."""
 
 _DEFAULT_INTERVAL_S = 15.0
@@ -98,19 +98,25 @@ def ends_well(case: Case) -> Iterator[str]:
 
 
 def _excused(case: Case, stream: Stream, end: End) -> bool:
+    if end.code == "CANCELLED" and not end.reason and not stream.frames:
+        # It came so late that the transport was being taken down: nobody was there to answer it.
+        return any(
+            one.signal == "SIGTERM" and one.at_s <= stream.asked_s and end.at_s <= one.up_s
+            for one in case.history.outages
+        )
     if end.code != "UNAVAILABLE":
         return False
     if end.reason == "WATCHER_STALLED":
         return not stream.prompt
-    away = [
-        one
-        for one in case.history.outages
-        if one.at_s <= end.at_s and stream.asked_s <= one.up_s + _AT_ONCE_S
-    ]
-    if stream.frames and stream.prompt:
-        # A server that stops by itself says so to those who listen.
-        away = [one for one in away if one.signal == "SIGKILL"]
-    return bool(away) and end.reason in ("", "SHUTTING_DOWN")
+    away = [one for one in case.history.outages if one.at_s <= end.at_s]
+    if stream.frames:
+        away = [one for one in away if stream.asked_s <= one.at_s + _AT_ONCE_S]
+        if stream.prompt:
+            # A server that stops by itself says so to those who listen.
+            away = [one for one in away if one.signal == "SIGKILL"]
+    return end.reason in ("", "SHUTTING_DOWN") and any(
+        stream.asked_s <= one.up_s + _AT_ONCE_S for one in away
+    )
 
 
 def _generations(case: Case) -> Iterator[str]:

@@ -80,8 +80,20 @@ def _whole(case: Case, view: View, as_of: Place) -> Iterator[str]:
         if state is None or not wanted_message(view.record.request.filter, state.change.message):
             continue
         later = case.truth.next_change(key, as_of)
-        if later is None or not _posted_before(case, later, view.items[-1].at_s):
+        if later is None or not _posted_before(case, later, _passed_s(view, key)):
             yield f"{view}: {key} was left out, last changed at {state.place}, as of {as_of}"
+
+
+def _passed_s(view: View, key: Key) -> float:
+    """When the client received the first frame from behind that key."""
+    inside = [item for item in view.items if item.where and item.where.inside is not None]
+    at = bisect_right(inside, key, key=_inside)
+    end = next((item for item in view.items if item.kind == "snapshot_end"), view.items[-1])
+    return inside[at].at_s if at < len(inside) else end.at_s
+
+
+def _inside(item: Item) -> Key:
+    return (item.where.inside if item.where else None) or ("", "")
 
 
 def _looked(view: View) -> Key | None:
