@@ -97,7 +97,7 @@ async def sample(stage: Stage, channel: grpc.aio.Channel) -> None:
         status: pb.GetServiceStatusResponse = await admin.GetServiceStatus(
             pb.GetServiceStatusRequest(), timeout=5
         )
-        rss_bytes = _rss_bytes(stage.server.pid)
+        grown_to = rss_bytes(stage.server.pid)
     except (grpc.aio.AioRpcError, OSError):
         return
     stage.history.samples.append(
@@ -105,12 +105,13 @@ async def sample(stage: Stage, channel: grpc.aio.Channel) -> None:
             at_s=now_s(),
             queued_bytes=max((one.queued_bytes for one in status.watchers), default=0),
             queue_bytes_max=status.watcher_queue_bytes_max,
-            rss_bytes=rss_bytes,
+            rss_bytes=grown_to,
             run=run,
         )
     )
 
 
-def _rss_bytes(pid: int) -> int:
+def rss_bytes(pid: int) -> int:
+    """The memory that a process has in use."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
