@@ -160,7 +160,8 @@ def _print(update: Update, as_json: bool) -> None:
 def _narrated(update: Update) -> str:
     if isinstance(update, Interrupted):
         why = output.plain(f"{update.reason}: {update.message}")
-        return f"interrupted  {why}; goes on in {update.retry_in_s:.1f} s"
+        when = f"in {update.retry_in_s:.1f} s" if update.retry_in_s else "at once"
+        return f"interrupted  {why}; goes on {when}"
     return f"{_TOLD[type(update)]}  cursor {update.cursor}"
 
 

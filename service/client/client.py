@@ -31,7 +31,11 @@ _OPTIONS = (
 )
 _DEADLINE_S = 30.0
 _RETRY = RetryPolicy()
+_LAST_TRY_S = 0.1
+"""With less time than this left, a wait does not try again."""
 _TIMED_OUT, _LIMIT = "WAIT_TIMED_OUT", "LIMIT_EXCEEDED"
+# A call that reaches a server in its last moments may be cancelled by it.
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _READY, _REFUSED = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 ResponseT = TypeVar("ResponseT")
@@ -81,9 +85,11 @@ class StatusClient:
 
     async def close(self) -> None:
         """End every call and watch. Idempotent."""
-        for watch in list(self._watches):
-            await watch.close()
-        await self._channel.close()
+        try:
+            for watch in list(self._watches):
+                await watch.close()
+        finally:
+            await self._channel.close()
 
     async def get(
         self, message_id: str, *, instance: str = "", min_cursor: str = ""
@@ -136,11 +142,12 @@ class StatusClient:
                 if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
                     # The server gives the reason shortly before, unless its answer is held up.
                     raise CallFailed(failure.code, _TIMED_OUT, str(failure)) from failure
-                pause_s = backoff.next_s()
-                passing = failure.code is grpc.StatusCode.UNAVAILABLE or failure.reason == _LIMIT
-                if not (passing and reachable) or time.monotonic() + pause_s >= until_s:
+                passing = failure.code in _AWAY or failure.reason == _LIMIT
+                left_s = until_s - time.monotonic()
+                if not (passing and reachable) or left_s < _LAST_TRY_S:
                     raise
-                await asyncio.sleep(pause_s)
+                # However long the backoff has become, there is another try before the end.
+                await asyncio.sleep(min(backoff.next_s(), left_s / 2))
             else:
                 return response.message
 

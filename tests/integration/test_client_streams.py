@@ -159,7 +159,8 @@ def _free_port() -> int:
 
 async def test_an_impatient_watch_gives_up_at_once() -> None:
     """When nothing listens, and when the first stream is not opened; not later."""
-    async with StatusClient(f"127.0.0.1:{_free_port()}") as nowhere:
+    target = f"127.0.0.1:{_free_port()}"
+    async with asyncio.timeout(DEADLINE_S), StatusClient(target) as nowhere:
         with pytest.raises(CallFailed) as absent:
             await anext(nowhere.watch(NOW, patient=False))
     full = Fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHERS")

@@ -29,6 +29,7 @@ async def test_tries_again_within_its_time(patient: bool) -> None:
     """What passes is waited out, also by an impatient caller whose server was there at first."""
     passing: list[WaitStep] = [
         Fails(Code.UNAVAILABLE),
+        Fails(Code.CANCELLED),
         Fails(Code.UNAVAILABLE, "SHUTTING_DOWN"),
         Fails(Code.UNAVAILABLE, "VIEWS_UNAVAILABLE"),
         Fails(Code.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED"),
@@ -73,13 +74,12 @@ async def test_an_answer_that_does_not_come() -> None:
 
 
 async def test_a_server_that_is_away_at_the_end() -> None:
-    """The last failure is raised, before its time is over, rather than a time-out of the wait."""
+    """It is tried to the end, however long the backoff; then its last failure is raised."""
     retry = RetryPolicy(initial_s=600.0, max_s=600.0, draw=lambda _, bound: bound)
-    async with scripted(waits=[Fails(Code.UNAVAILABLE, "SHUTTING_DOWN")], retry=retry) as (
-        _,
-        client,
-    ):
+    away: list[WaitStep] = [Fails(Code.UNAVAILABLE, "SHUTTING_DOWN")] * 10
+    async with scripted(waits=away, retry=retry) as (server, client):
         with pytest.raises(CallFailed) as caught:
-            await client.wait("M", READ)
+            await client.wait("M", READ, timeout_s=0.5)
 
     assert caught.value.reason == "SHUTTING_DOWN"
+    assert 2 <= len(server.wait_requests) <= 4
