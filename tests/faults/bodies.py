@@ -86,6 +86,14 @@ class Bodies:
         """One that says nothing of any message."""
         return self._connection()
 
+    def about(self, message_id: str) -> Body:
+        """One that says that a message was read."""
+        facts = Said((0, 0), 0, ("", ""), WORDS["READ"], "READ")
+        return self._made(
+            _Facts({"type": "MessageStatusCallback", "status": "READ", "ids": [message_id]}, facts),
+            [message_id],
+        )
+
     def large(self, count: int) -> Body:
         """One about so many messages never told of before, each with a long text."""
         ids = [large_id(self._fresh + number) for number in range(count)]

@@ -1,7 +1,7 @@
 """More ways of breaking a history: where streams begin, and how they end."""
 
 from tests.faults.damage import Spot, breaks, changes_of, response
-from tests.faults.history import End, Outage
+from tests.faults.history import End, Outage, Rebuild
 from tests.faults.truth import END
 
 
@@ -110,3 +110,20 @@ def a_generation_falls(spot: Spot) -> None:
     later = [view for view in spot.case.views if view.record.asked_s > 18]
     opened = spot.dice.choice(later).record.frames[0].response.opened
     opened.views_generation = 1
+
+
+@breaks("EndsWell")
+def a_stream_outlives_a_rebuild(spot: Spot) -> None:
+    spot.history.rebuilds.append(Rebuild(5.0, 5.05))
+
+
+@breaks("EndsWell")
+def a_generation_is_shown_again(spot: Spot) -> None:
+    """Behind Closing because of a rebuild."""
+    closed = [
+        view.record
+        for view in spot.case.views
+        if view.record.resumed
+        and spot.case.by_number[view.record.resumed.stream].items[-1].kind == "closing"
+    ]
+    spot.dice.choice(closed).frames[0].response.opened.views_generation = 1

@@ -27,6 +27,9 @@ _LATE_S = 10.0
 _AT_ONCE_S = 1.0
 """Within this time of a server's being away, its clients may find it so."""
 
+_SWITCHED_S = 5.0
+"""So long after a rebuild even a slow machine has told those who watch."""
+
 _DEFAULT_INTERVAL_S = 15.0
 
 
@@ -94,14 +97,28 @@ def ends_well(case: Case) -> Iterator[str]:
             yield f"{view}: ended with OK, without Closing"
         if end.how == "error" and not _excused(case, view.record, end):
             yield f"{view}: ended with {end.code} {end.reason}: {end.details}"
+    yield from _outlived(case)
     yield from _generations(case)
+
+
+def _outlived(case: Case) -> Iterator[str]:
+    """Rebuilt views end every stream that was open on those before."""
+    for view in case.views:
+        if view.opened is None or not view.record.prompt:
+            continue
+        for rebuild in case.history.rebuilds:
+            before = view.opened.at_s < rebuild.asked_s
+            if before and view.items[-1].at_s > rebuild.done_s + _SWITCHED_S:
+                yield f"{view}: went on over a rebuild"
 
 
 def _excused(case: Case, stream: Stream, end: End) -> bool:
     if end.code == "CANCELLED" and not end.reason and not stream.frames:
         # It came so late that the transport was being taken down: nobody was there to answer it.
         return any(
-            one.signal == "SIGTERM" and one.at_s <= stream.asked_s and end.at_s <= one.up_s
+            one.signal == "SIGTERM"
+            and one.at_s - _AT_ONCE_S <= stream.asked_s
+            and end.at_s <= one.up_s
             for one in case.history.outages
         )
     if end.code != "UNAVAILABLE":

@@ -89,7 +89,7 @@ class Outage(msgspec.Struct):
 
 class Rebuild(msgspec.Struct):
     asked_s: float
-    done: bool = False
+    done_s: float = NEVER_S
 
 
 class Sample(msgspec.Struct, frozen=True):

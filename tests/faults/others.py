@@ -2,22 +2,26 @@
 
 import asyncio
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import grpc
 import grpc.aio
+import httpx
 
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
-from tests.faults.bodies import INSTANCES, Body, large_id
+from tests.faults.bodies import INSTANCES, Bodies, Body, large_id
 from tests.faults.history import End, Sample, Wait
 from tests.faults.stage import Stage, now_s
+from tests.faults.waits import LATE_S
 from tests.faults.watching import reason_of
 
 _SAMPLE_S = 0.2
 _LARGE_IDS = 2_000
+_OWN_BODIES = 10_000_000
 _WAITED_FOR = (pb.STATUS_SENT, pb.STATUS_RECEIVED, pb.STATUS_READ, pb.STATUS_PLAYED)
 _WAIT_LATE_S = 15.0
 
@@ -34,23 +38,49 @@ async def posting(stage: Stage, bodies: Iterator[Body]) -> None:
                 await stage.up_again()
 
 
-async def waiting(stage: Stage, name: str, ids: tuple[str, ...]) -> None:
-    """Wait for one message after the other: known ones, ones to come, and ones that never come."""
-    dice = stage.dice(name)
-    while not stage.finishing:
-        to_come = large_id(dice.randrange(_LARGE_IDS))
-        request = pb.WaitForStatusRequest(
-            message_id=dice.choice((*dice.sample(ids, 6), to_come, "absent")),
-            instance=dice.choice(("", *INSTANCES, *INSTANCES)),
-            at_least=dice.choice(_WAITED_FOR),
-            ignore_failure=dice.random() < 0.5,
-        )
-        timeout_s = dice.choice((0.2, 1.0, 3.0, 12.0))
-        wait = Wait(request, now_s(), timeout_s)
-        stage.history.waits.append(wait)
-        await _wait(stage, wait, timeout_s * dice.random() if dice.random() < 0.2 else None)
-        if wait.end and wait.end.code == "UNAVAILABLE":
-            await stage.up_again()
+async def waiting(stage: Stage, number: int, ids: tuple[str, ...]) -> None:
+    """Wait for one message after the other: known ones, ones to come, and ones that never come.
+
+    Now and then it is one that nobody else tells of, and only once the wait has begun.
+    """
+    dice = stage.dice(f"waiter {number}")
+    own = Bodies(stage.dice(f"waiter {number}'s bodies"), 0, first=_OWN_BODIES * (number + 1))
+    async with stage.client() as http:
+        while not stage.finishing:
+            body = own.about(f"W{number}-{dice.random()}") if dice.random() < 0.3 else None
+            wait = _any_wait(dice, ids) if body is None else _wait_for(body)
+            wait.asked_s = now_s()
+            stage.history.waits.append(wait)
+            leaves = body is None and dice.random() < 0.2
+            waits = [_wait(stage, wait, wait.timeout_s * dice.random() if leaves else None)]
+            if body is not None:
+                waits.append(_post_later(stage, http, body, dice.random() / 10))
+            await asyncio.gather(*waits)
+            if wait.end and wait.end.code in ("UNAVAILABLE", "CANCELLED"):
+                await stage.up_again()
+
+
+def _any_wait(dice: random.Random, ids: tuple[str, ...]) -> Wait:
+    to_come = large_id(dice.randrange(_LARGE_IDS))
+    request = pb.WaitForStatusRequest(
+        message_id=dice.choice((*dice.sample(ids, 6), to_come, "absent")),
+        instance=dice.choice(("", *INSTANCES, *INSTANCES)),
+        at_least=dice.choice(_WAITED_FOR),
+        ignore_failure=dice.random() < 0.5,
+    )
+    return Wait(request, 0.0, dice.choice((0.2, 1.0, 3.0)))
+
+
+def _wait_for(body: Body) -> Wait:
+    request = pb.WaitForStatusRequest(
+        message_id=body.said[0].key[1], instance=body.instance, at_least=pb.STATUS_READ
+    )
+    return Wait(request, 0.0, LATE_S + 4.0)
+
+
+async def _post_later(stage: Stage, http: httpx.AsyncClient, body: Body, after_s: float) -> None:
+    await stage.pause(after_s)
+    await stage.post(http, body)
 
 
 async def _wait(stage: Stage, wait: Wait, leaves_after_s: float | None) -> None:

@@ -60,7 +60,7 @@ class _Perfect:
         self._marks = [Mark(Position(0), 0)] + [
             Mark(Position(event.position), event.time_us) for event in self.history.events
         ]
-        self.history.rebuilds.append(Rebuild(REBUILT_S, done=True))
+        self.history.rebuilds.append(Rebuild(REBUILT_S, REBUILT_S))
         self.history.outages += [Outage("SIGKILL", KILLED_S, UP_S), Outage("SIGTERM", END_S)]
         self._watch_everywhere()
         self._stall()

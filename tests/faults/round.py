@@ -107,7 +107,7 @@ class _Round:
                 self._join(manner)
             tasks.create_task(sampling(stage))
             for number in range(_WAITERS):
-                tasks.create_task(waiting(stage, f"waiter {number}", self._bodies.ids))
+                tasks.create_task(waiting(stage, number, self._bodies.ids))
             await self._post_in_trouble()
             await self._finish()
             await self._resume_anywhere()

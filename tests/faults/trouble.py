@@ -63,7 +63,7 @@ class Trouble:
             admin = cast("Any", stubs.AdminServiceStub(channel))
             async for _ in admin.RebuildViews(pb.RebuildViewsRequest()):
                 pass
-        rebuild.done = True
+        rebuild.done_s = now_s()
 
     async def _killed_rebuild(self) -> None:
         """Killed once it has begun: nobody hears how it would have ended."""

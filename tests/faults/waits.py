@@ -7,7 +7,7 @@ from tests.faults.history import Wait
 from tests.faults.truth import Expected
 from tests.fold_model import FAILED, Key
 
-_LATE_S = 10.0
+LATE_S = 4.0
 """Heard so long before a wait gave up, a report had to end it, on a slow machine too."""
 
 _AT_ONCE_S = 5.0
@@ -75,7 +75,7 @@ def _timeout_faults(case: Case, wait: Wait, keys: list[Key]) -> Iterator[str]:
         if first is None:
             continue
         answered_s = case.posts[case.events[first.place[0]].number].answered_s
-        if answered_s is not None and max(answered_s, wait.asked_s) < wait.end.at_s - _LATE_S:
+        if answered_s is not None and max(answered_s, wait.asked_s) < wait.end.at_s - LATE_S:
             yield f"timed out, though {key} was there {wait.end.at_s - answered_s:.1f} s before"
 
 
