@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -34,6 +34,13 @@ from tests.server_process import ServerProcess
 DEADLINE_S = 60.0
 QUICK = RetryPolicy(initial_s=0.02, max_s=0.2)
 DAY_US = 24 * 3_600 * 1_000_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One for the tests that need no data folder of a special kind."""
+    with ServerProcess(tmp_path_factory.mktemp("data")) as process:
+        yield process
 
 
 @asynccontextmanager
@@ -88,33 +95,30 @@ async def _seen(watch: Watch, seen: list[str], poster: Poster, count: int) -> No
             return
 
 
-async def test_nothing_is_missed_or_repeated(tmp_path: Path) -> None:
+async def test_nothing_is_missed_or_repeated(server: ServerProcess, tmp_path: Path) -> None:
     """Over a drain and a kill, with callbacks coming all the time, and over another process."""
     file = tmp_path / "place"
     seen: list[str] = []
-    with ServerProcess(tmp_path / "data") as server:
-        poster = Poster(server)
-        async with _client(server) as client, asyncio.TaskGroup() as group:
-            watch = client.watch(
-                pb.WatchStatusesRequest(from_now=True), cursor_file=CursorFile(file)
-            )
-            await anext(watch.updates())
-            posting = group.create_task(poster.run())
-            for end in (server.stop, server.kill):
-                await _seen(watch, seen, poster, 20)
-                poster.up.clear()
-                await asyncio.to_thread(end)
-                await asyncio.to_thread(_again, server)
-                poster.up.set()
+    poster = Poster(server)
+    async with _client(server) as client, asyncio.TaskGroup() as group:
+        watch = client.watch(pb.WatchStatusesRequest(from_now=True), cursor_file=CursorFile(file))
+        await anext(watch.updates())
+        posting = group.create_task(poster.run())
+        for end in (server.stop, server.kill):
             await _seen(watch, seen, poster, 20)
-            await watch.close()
-            repeated = seen.pop()
-            async with client.watch(
-                pb.WatchStatusesRequest(snapshot=True), cursor_file=CursorFile(file)
-            ) as watch:
-                await _seen(watch, seen, poster, 20)
-            poster.stop()
-            await posting
+            poster.up.clear()
+            await asyncio.to_thread(end)
+            await asyncio.to_thread(_again, server)
+            poster.up.set()
+        await _seen(watch, seen, poster, 20)
+        await watch.close()
+        repeated = seen.pop()
+        async with client.watch(
+            pb.WatchStatusesRequest(snapshot=True), cursor_file=CursorFile(file)
+        ) as watch:
+            await _seen(watch, seen, poster, 20)
+        poster.stop()
+        await posting
     both = [one for one in seen if one in set(poster.recorded)]
 
     assert len(seen) == len(set(seen))
@@ -244,29 +248,28 @@ async def test_a_place_that_retention_has_removed(tmp_path: Path) -> None:
     assert ("acme", "M0.1") in mirror.held
 
 
-async def test_waiting(tmp_path: Path) -> None:
+async def test_waiting(server: ServerProcess) -> None:
     """For what is, what comes, what fails and what does not come; over a drain too."""
-    with ServerProcess(tmp_path / "data") as server:
-        async with (
-            _client(server) as client,
-            httpx.AsyncClient(base_url=server.http, trust_env=False) as http,
-        ):
-            await post(http, callback("sent"))
-            await post(http, callback("failed", "FAILED"))
-            sent = await client.wait("sent", pb.STATUS_SENT)
-            failed = await client.wait("failed", pb.STATUS_READ, instance="acme", patient=False)
-            with pytest.raises(CallFailed) as ignoring:
-                await client.wait("failed", pb.STATUS_SENT, ignore_failure=True, timeout_s=0.3)
-            coming = asyncio.ensure_future(client.wait("later", pb.STATUS_READ))
-            while not (await client.service_status()).wait_count:
-                pass
-            await asyncio.to_thread(server.stop)
-            gone = asyncio.ensure_future(client.wait("x", pb.STATUS_READ, patient=False))
-            with pytest.raises(CallFailed) as away:
-                await gone
-            await asyncio.to_thread(_again, server)
-            await post(http, callback("later", "PLAYED"))
-            later = await coming
+    async with (
+        _client(server) as client,
+        httpx.AsyncClient(base_url=server.http, trust_env=False) as http,
+    ):
+        await post(http, callback("sent"))
+        await post(http, callback("failed", "FAILED"))
+        sent = await client.wait("sent", pb.STATUS_SENT)
+        failed = await client.wait("failed", pb.STATUS_READ, instance="acme", patient=False)
+        with pytest.raises(CallFailed) as ignoring:
+            await client.wait("failed", pb.STATUS_SENT, ignore_failure=True, timeout_s=0.3)
+        coming = asyncio.ensure_future(client.wait("later", pb.STATUS_READ))
+        while not (await client.service_status()).wait_count:
+            pass
+        await asyncio.to_thread(server.stop)
+        gone = asyncio.ensure_future(client.wait("x", pb.STATUS_READ, patient=False))
+        with pytest.raises(CallFailed) as away:
+            await gone
+        await asyncio.to_thread(_again, server)
+        await post(http, callback("later", "PLAYED"))
+        later = await coming
 
     assert (sent.status, failed.status) == (pb.STATUS_SENT, pb.STATUS_FAILED)
     assert (ignoring.value.reason, ignoring.value.code.name) == (

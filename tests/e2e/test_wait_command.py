@@ -2,13 +2,13 @@
 
 import json
 import subprocess
+import sys
 
 import httpx
-from click.testing import CliRunner
+import pytest
 
-from service.cli import cli
+from service.cli import main
 from tests.calls import callback
-from tests.command import plugstatus
 from tests.server_process import PLUGSTATUS, ServerProcess, clean_environment
 
 
@@ -18,12 +18,21 @@ def _post(server: ServerProcess, message_id: str, status: str) -> None:
     assert answer.status_code == httpx.codes.OK
 
 
-def test_wait(server: ServerProcess) -> None:
+def _waited(*arguments: str) -> int:
+    """The exit code of the command, in this process, if it is not 0."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["plugstatus", "wait", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_wait(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
     """It prints the message: 0 once it is there, 1 if it failed; 1 when the time is up."""
-    here = {"API_TARGET": server.grpc}
     process = subprocess.Popen(
         [PLUGSTATUS, "wait", "M", "--at-least", "received"],
-        env=clean_environment(here),
+        env=clean_environment({"API_TARGET": server.grpc}),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -31,18 +40,26 @@ def test_wait(server: ServerProcess) -> None:
     _post(server, "M", "SENT")
     _post(server, "M", "READ")
     out, _ = process.communicate(timeout=60)
-    read = ("--at-least", "read")
-    failed = plugstatus("wait", "failed", *read, "--json", **here)
-    late = plugstatus("wait", "failed", *read, "--ignore-failure", "--timeout", "0.2", **here)
+    read = ("--api-target", server.grpc, "--at-least", "read")
+    failed_code = _waited("failed", *read, "--json")
+    failed = capsys.readouterr()
+    late_code = _waited("failed", *read, "--ignore-failure", "--timeout", "0.2")
+    late = capsys.readouterr()
 
     assert (process.returncode, out.splitlines()[0]) == (0, "M  READ")
-    assert (failed.returncode, json.loads(failed.stdout)["status"]) == (1, "STATUS_FAILED")
-    assert (late.returncode, late.stdout) == (1, "")
-    assert late.stderr.startswith("plugstatus: not reached within")
+    assert (failed_code, json.loads(failed.out)["status"]) == (1, "STATUS_FAILED")
+    assert (late_code, late.out) == (1, "")
+    assert late.err.startswith("plugstatus: not reached within")
+
+
+def test_wait_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    """It does not wait for one that is not there at first."""
+    code = _waited("M", "--at-least", "read", "--api-target", "127.0.0.1:1")
+
+    assert code == 1
+    assert "start one with `plugstatus serve`" in capsys.readouterr().err
 
 
 def test_wait_for_what_is_not_waited_for() -> None:
     """A status that is no stage of delivery is wrong use."""
-    run = CliRunner().invoke(cli, ["wait", "M", "--at-least", "pending"])
-
-    assert run.exit_code == 2
+    assert _waited("M", "--at-least", "pending") == 2

@@ -4,6 +4,7 @@ import json
 import signal
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +14,16 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from click.testing import CliRunner
 
-from service.cli import cli
-from service.cli.failures import exit_code_of
-from service.client import CursorFileError
+from service.cli import main
+from service.client import CursorFile
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
 from tests.calls import callback
-from tests.command import plugstatus
 from tests.server_process import PLUGSTATUS, ServerProcess, clean_environment
 
 DEADLINE_S = 60.0
+ABSENT = "127.0.0.1:1"
 
 
 class Command:
@@ -78,19 +77,26 @@ def _watching(server: ServerProcess, *options: str) -> Iterator[Command]:
         watchdog.cancel()
 
 
-def _post(server: ServerProcess, *message_ids: str) -> None:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One for all tests of this module; each has an instance of its own."""
+    with ServerProcess(tmp_path_factory.mktemp("data")) as process:
+        yield process
+
+
+def _post(server: ServerProcess, instance: str, *message_ids: str) -> None:
     for one in message_ids:
         answer = httpx.post(
-            f"{server.http}/instancia/acme/status", json=callback(one), trust_env=False
+            f"{server.http}/instancia/{instance}/status", json=callback(one), trust_env=False
         )
         assert answer.status_code == httpx.codes.OK
 
 
 def test_goes_on_over_a_restart_of_its_server(server: ServerProcess) -> None:
     """It tells of the interruption, goes on behind the last change, and exits with 0."""
-    with _watching(server, "--progress-interval", "1") as command:
+    with _watching(server, "--instance", "restart", "--progress-interval", "1") as command:
         command.narrated("caught_up")
-        _post(server, "M1")
+        _post(server, "restart", "M1")
         seen = command.changed(1)
         command.narrated("progress")
         server.stop()
@@ -99,7 +105,7 @@ def test_goes_on_over_a_restart_of_its_server(server: ServerProcess) -> None:
             "HTTP_BIND": server.http.removeprefix("http://"),
         }
         server.start()
-        _post(server, "M2")
+        _post(server, "restart", "M2")
         seen += command.changed(1)
         command.narrated("opened")
         code = command.ended_by(signal.SIGINT)
@@ -113,20 +119,20 @@ def test_goes_on_over_a_restart_of_its_server(server: ServerProcess) -> None:
 def test_goes_on_where_it_was_ended(server: ServerProcess, tmp_path: Path) -> None:
     """Started again with its cursor file it prints the rest, however it was ended."""
     place = tmp_path / "place"
-    options = ("--snapshot", "--cursor-file", str(place))
+    options = ("--snapshot", "--instance", "ended", "--cursor-file", str(place))
     seen, codes, first_lines = [], [], []
-    _post(server, "M0")
+    _post(server, "ended", "M0")
     for number, end in enumerate((signal.SIGTERM, signal.SIGINT, signal.SIGKILL), 1):
         with _watching(server, *options) as command:
             first_lines.append(command.narrated("caught_up") and command.told[0].split()[0])
             seen += command.changed(1)
-            _post(server, f"M{number}")
+            _post(server, "ended", f"M{number}")
             seen += command.changed(1)
             # Printed, it is only counted once the next one is asked for.
             while json.loads(place.read_text())["cursor"] != command.cursor:
                 pass
             codes.append(command.ended_by(end))
-        _post(server, f"M{number}-between")
+        _post(server, "ended", f"M{number}-between")
 
     assert seen == ["M0", "M1", "M1-between", "M2", "M2-between", "M3"]
     assert codes == [0, 0, -signal.SIGKILL]
@@ -136,11 +142,12 @@ def test_goes_on_where_it_was_ended(server: ServerProcess, tmp_path: Path) -> No
 
 def test_begins_with_a_snapshot(server: ServerProcess) -> None:
     """All messages there are, in order of key, then what changes; filtered alike."""
-    _post(server, "B", "A", "C")
-    with _watching(server, "--snapshot", "--message-id", "A", "--message-id", "C") as command:
+    _post(server, "held", "B", "A", "C")
+    wanted = ("--instance", "held", "--message-id", "A", "--message-id", "C")
+    with _watching(server, "--snapshot", *wanted) as command:
         held = command.changed(2)
         command.narrated("snapshot_end")
-        _post(server, "B", "C2")
+        _post(server, "held", "B", "C2")
         with grpc.insecure_channel(server.grpc) as channel:
             admin: Any = stubs.AdminServiceStub(channel)
             assert list(admin.RebuildViews(pb.RebuildViewsRequest()))
@@ -152,32 +159,35 @@ def test_begins_with_a_snapshot(server: ServerProcess) -> None:
     assert interruption.split()[1] == "VIEWS_REBUILT:"
 
 
-@pytest.mark.parametrize(
-    "starts",
-    [
-        ("--snapshot", "--cursor", "c"),
-        ("--snapshot", "--from-time", "2026-01-31"),
-        ("--cursor", "c", "--from-time", "2026-01-31"),
-    ],
-)
-def test_starts_exclude_each_other(starts: tuple[str, ...]) -> None:
-    """Two of them are wrong use, whether a server is there or not."""
-    run = CliRunner().invoke(cli, ["watch", *starts])
-
-    assert run.exit_code == 2
-    assert "exclude each other" in run.stderr
+REFUSALS = {
+    "no server": ((), 1, "start one with `plugstatus serve`"),
+    "in use": (("--cursor-file", "used"), 1, "give each one its own file"),
+    "damaged": (("--cursor-file", "damaged"), 2, "remove it to begin anew"),
+    "snapshot, cursor": (("--snapshot", "--cursor", "c"), 2, "exclude each other"),
+    "snapshot, time": (("--snapshot", "--from-time", "2026-01-31"), 2, "exclude each other"),
+    "cursor, time": (("--cursor", "c", "--from-time", "2026-01-31"), 2, "exclude each other"),
+}
 
 
-def test_what_it_refuses(server: ServerProcess, tmp_path: Path) -> None:
-    """1 for a server that is not there and a file in use, 2 for a damaged one; one line each."""
-    place = tmp_path / "place"
-    with _watching(server, "--cursor-file", str(place)) as command:
-        command.narrated("opened")
-        used = plugstatus("watch", "--cursor-file", str(place), API_TARGET=server.grpc)
-    nowhere = plugstatus("watch", API_TARGET="127.0.0.1:1")
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_what_it_refuses(
+    refusal: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """1 for what another time may cure, 2 for wrong use; what to do is said on standard error."""
+    options, code, advice = REFUSALS[refusal]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["plugstatus", "watch", "--api-target", ABSENT, *options])
+    Path("damaged").touch()
+    used = CursorFile("used")
+    used.open()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    used.close()
+    told = capsys.readouterr()
 
-    assert (used.returncode, nowhere.returncode) == (1, 1)
-    assert len(used.stderr.splitlines()) == len(nowhere.stderr.splitlines()) == 1
-    assert "give each one its own file" in used.stderr
-    assert "plugstatus serve" in nowhere.stderr
-    assert exit_code_of(CursorFileError("is damaged")) == 2
+    assert (ended.value.code, told.out) == (code, "")
+    assert advice in told.err
+    assert "Traceback" not in told.err
