@@ -24,6 +24,8 @@ _LARGE_IDS = 2_000
 _OWN_BODIES = 10_000_000
 _WAITED_FOR = (pb.STATUS_SENT, pb.STATUS_RECEIVED, pb.STATUS_READ, pb.STATUS_PLAYED)
 _WAIT_LATE_S = 15.0
+_WAIT_BEGINS_S = 0.03
+"""Most waits are under way by then; those that are not find the message there."""
 
 
 async def posting(stage: Stage, bodies: Iterator[Body]) -> None:
@@ -47,17 +49,14 @@ async def waiting(stage: Stage, number: int, ids: tuple[str, ...]) -> None:
     own = Bodies(stage.dice(f"waiter {number}'s bodies"), 0, first=_OWN_BODIES * (number + 1))
     async with stage.client() as http:
         while not stage.finishing:
-            body = own.about(f"W{number}-{dice.random()}") if dice.random() < 0.3 else None
-            wait = _any_wait(dice, ids) if body is None else _wait_for(body)
-            wait.asked_s = now_s()
-            stage.history.waits.append(wait)
-            leaves = body is None and dice.random() < 0.2
-            waits = [_wait(stage, wait, wait.timeout_s * dice.random() if leaves else None)]
-            if body is not None:
-                waits.append(_post_later(stage, http, body, dice.random() / 10))
-            await asyncio.gather(*waits)
-            if wait.end and wait.end.code in ("UNAVAILABLE", "CANCELLED"):
-                await stage.up_again()
+            if dice.random() < 0.3:
+                await _wait_and_post(stage, http, own.about(f"W{number}-{dice.random()}"))
+            else:
+                wait = _any_wait(dice, ids)
+                leaves_after_s = wait.timeout_s * dice.random()
+                await _wait(stage, wait, leaves_after_s if dice.random() < 0.2 else None)
+        # Nothing goes wrong any more, so this one is answered.
+        await _wait_and_post(stage, http, own.about(f"W{number}"))
 
 
 def _any_wait(dice: random.Random, ids: tuple[str, ...]) -> Wait:
@@ -71,30 +70,27 @@ def _any_wait(dice: random.Random, ids: tuple[str, ...]) -> Wait:
     return Wait(request, 0.0, dice.choice((0.2, 1.0, 3.0)))
 
 
-def _wait_for(body: Body) -> Wait:
+async def _wait_and_post(stage: Stage, http: httpx.AsyncClient, body: Body) -> None:
+    """Wait for a message that is told of once the wait is under way."""
     request = pb.WaitForStatusRequest(
         message_id=body.said[0].key[1], instance=body.instance, at_least=pb.STATUS_READ
     )
-    return Wait(request, 0.0, LATE_S + 4.0)
-
-
-async def _post_later(stage: Stage, http: httpx.AsyncClient, body: Body, after_s: float) -> None:
-    await stage.pause(after_s)
+    waiting = asyncio.ensure_future(_wait(stage, Wait(request, 0.0, LATE_S + 4.0)))
+    await asyncio.wait({waiting}, timeout=_WAIT_BEGINS_S)
     await stage.post(http, body)
+    await waiting
 
 
-async def _wait(stage: Stage, wait: Wait, leaves_after_s: float | None) -> None:
+async def _wait(stage: Stage, wait: Wait, leaves_after_s: float | None = None) -> None:
+    wait.asked_s = now_s()
+    stage.history.waits.append(wait)
     async with stage.channel() as channel:
         stub = cast("Any", stubs.MessageStatusServiceStub(channel))
         call = stub.WaitForStatus(wait.request, timeout=wait.timeout_s)
         answer = asyncio.ensure_future(_answer(call))
-        answer.add_done_callback(lambda _: stage.moved())
-        left = not await stage.until(
-            lambda: answer.done() or stage.finishing,
-            leaves_after_s or wait.timeout_s + _WAIT_LATE_S,
-        )
+        await asyncio.wait({answer}, timeout=leaves_after_s or wait.timeout_s + _WAIT_LATE_S)
         if not answer.done():
-            wait.end = End(now_s(), "stuck" if left and not leaves_after_s else "cancelled")
+            wait.end = End(now_s(), "cancelled" if leaves_after_s else "stuck")
             call.cancel()
             await asyncio.wait({answer})
             answer.cancelled() or answer.exception()
@@ -105,6 +101,8 @@ async def _wait(stage: Stage, wait: Wait, leaves_after_s: float | None) -> None:
         except grpc.aio.AioRpcError as error:
             details = str(error.details())
             wait.end = End(now_s(), "error", error.code().name, reason_of(error), details)
+            if wait.end.code in ("UNAVAILABLE", "CANCELLED"):
+                await stage.up_again()
 
 
 async def _answer(call: Any) -> pb.WaitForStatusResponse:

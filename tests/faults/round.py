@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.faults.history import History, LoggedEvent, Outage, Stream
 from tests.faults.others import posting, sampling, waiting
 from tests.faults.stage import Stage, data_folder, now_s, settings
 from tests.faults.trouble import Trouble
-from tests.faults.watching import Manner, Watcher, anywhere, resuming
+from tests.faults.watching import Manner, Watcher, resuming, within
 from tests.server_process import ServerProcess
 
 _DRAIN_S = 60.0
@@ -106,11 +107,14 @@ class _Round:
             for manner in self._shape.manners:
                 self._join(manner)
             tasks.create_task(sampling(stage))
-            for number in range(_WAITERS):
+            waiters = [
                 tasks.create_task(waiting(stage, number, self._bodies.ids))
+                for number in range(_WAITERS)
+            ]
             await self._post_in_trouble()
             await self._finish()
             await self._resume_anywhere()
+            await asyncio.wait(waiters)
             await self._stop()
 
     async def _post_in_trouble(self) -> None:
@@ -164,22 +168,27 @@ class _Round:
                 watcher.give_up()
 
     async def _resume_anywhere(self) -> None:
-        """Begin once more behind some of the cursors that anybody has received."""
+        """Begin once more behind cursors that anybody has received, in frames of every kind."""
         stage, dice = self._stage, self._stage.dice("resumes")
-        streams = [stream for stream in stage.history.streams if stream.frames]
+        received: dict[str, list[tuple[Stream, int]]] = defaultdict(list)
+        for stream in stage.history.streams:
+            for number, frame in enumerate(stream.frames):
+                received[frame.kind].append((stream, number))
         slots = asyncio.Semaphore(_RESUMES_AT_ONCE)
 
-        async def resume(number: int, stream: Stream, fraction: float) -> None:
-            resumed = anywhere(stream, fraction, stage.dice(f"resume {number}"))
+        async def resume(number: int, stream: Stream, frame: int) -> None:
+            resumed = within(stream, frame, stage.dice(f"resume {number}"))
             async with slots:
                 once = Once(stage, f"resumed {number}", Manner.PROMPT, (), 1)
                 await once.watch(resuming(stream, resumed), resumed)
 
+        kinds = sorted(received)
         chosen = [
-            (number, streams[int(dice.random() * len(streams))], dice.random())
+            found[int(dice.random() * len(found))]
             for number in range(self._shape.resumes)
+            for found in [received[kinds[number % len(kinds)]]]
         ]
-        await asyncio.gather(*(resume(*each) for each in chosen))
+        await asyncio.gather(*(resume(number, *each) for number, each in enumerate(chosen)))
 
     async def _stop(self) -> None:
         """Everybody who watches sees the server stop."""

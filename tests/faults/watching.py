@@ -146,7 +146,7 @@ class Watcher:
         if self._stage.finishing or self.manner is Manner.HALTING or again < 0.6:
             resumed = Resumed(stream.number, len(frames) - 1)
         elif again < 0.85:
-            resumed = anywhere(stream, back, dice)
+            resumed = within(stream, int(back * len(frames)), dice)
         else:
             return self.fresh(frames), None
         request = resuming(stream, resumed)
@@ -205,12 +205,11 @@ class Watcher:
         return found
 
 
-def anywhere(stream: Stream, fraction: float, dice: random.Random) -> Resumed:
-    """A cursor of a stream that has frames: of a frame, or of a change inside it."""
-    number = int(fraction * len(stream.frames))
-    changes = len(stream.frames[number].response.changes.changes)
+def within(stream: Stream, frame: int, dice: random.Random) -> Resumed:
+    """A cursor of a frame: its own, or of a change inside it."""
+    changes = len(stream.frames[frame].response.changes.changes)
     inside = changes and dice.random() < 0.6
-    return Resumed(stream.number, number, int(dice.random() * changes) if inside else None)
+    return Resumed(stream.number, frame, int(dice.random() * changes) if inside else None)
 
 
 def resuming(stream: Stream, resumed: Resumed) -> pb.WatchStatusesRequest:
