@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
 from tests.faults.bodies import Bodies
-from tests.faults.history import Outage, Rebuild
+from tests.faults.history import Outage, Rebuild, Stall
 from tests.faults.others import sample
 from tests.faults.stage import Stage, now_s
 from tests.faults.watching import Manner, Watcher
@@ -93,9 +93,19 @@ class Trouble:
             await stage.until(lambda: self._all_prompt_at(place), _WAIT_S)
             async with stage.channel() as channel:
                 await sample(stage, channel)
+            stage.stalling = False
+            stage.moved()
+            await stage.until(
+                lambda: all(map(self._went_on, stage.history.stalls[begun:])), _WAIT_S
+            )
         finally:
             stage.stalling = stage.holding = False
             stage.moved()
+
+    def _went_on(self, stall: Stall) -> bool:
+        """Has it been told that it fell behind, if it still listens?"""
+        stream = self._stage.history.streams[stall.stream]
+        return stream.end is not None or any(one.kind == "fell_behind" for one in stream.frames)
 
     def _all_prompt_at(self, place: tuple[int, int]) -> bool:
         open_now = [
