@@ -167,17 +167,14 @@ def _time_text(time_us: int) -> str:
 
 def service(now: pb.GetServiceStatusResponse) -> Iterator[str]:
     """Where log, views, watchers and instances stand."""
-    lag = now.lag_duration.ToSeconds()
     yield f"plugstatus {now.version}, {', '.join(now.roles)}, since {time_text(now.start_time)}"
     yield from labelled(
         [
             ("log", f"{now.log_id}, last position {now.log_head_position}"),
             ("views", f"position {now.projector_position}, generation {now.views_generation}"),
-            (
-                "behind",
-                f"{now.lag_events} events, {lag} s" if now.lag_events else "nothing",
-            ),
-            ("watchers", str(now.watcher_count)),
+            ("behind", _behind(now)),
+            ("watchers", f"{now.watcher_count} of at most {now.watchers_max}"),
+            ("waits", str(now.wait_count)),
             ("oldest event", time_text(now.removals.oldest_event_time)),
             ("removed", _removed(now.removals)),
         ]
@@ -186,10 +183,18 @@ def service(now: pb.GetServiceStatusResponse) -> Iterator[str]:
         yield f"  {store.name}: {store.engine} {store.engine_version}, {store.schema_revision}"
     if now.watchers:
         yield ""
-        yield from table([("watching since", "from", "phase", "behind", "filter"), *_watchers(now)])
+        header = ("watching since", "from", "phase", "behind", "queued", "filter")
+        yield from table([header, *_watchers(now)])
     if now.instances:
         yield ""
         yield from table([("instance", "last callback", "connection"), *_instances(now)])
+
+
+def _behind(one: pb.GetServiceStatusResponse | pb.WatcherStatus) -> str:
+    """How far the views, or a watcher, are behind the log."""
+    if not one.lag_events:
+        return "nothing"
+    return f"{one.lag_events} events, {one.lag_duration.ToSeconds()} s"
 
 
 def _removed(removals: pb.RemovalStatus) -> str:
@@ -208,7 +213,8 @@ def _watchers(now: pb.GetServiceStatusResponse) -> Iterator[tuple[str, ...]]:
             time_text(watcher.start_time),
             watcher.peer,
             pb.WatcherPhase.Name(watcher.phase).removeprefix("WATCHER_PHASE_"),
-            str(watcher.lag_events),
+            _behind(watcher),
+            f"{watcher.queued_bytes} bytes",
             watcher.filter or "none",
         )
 

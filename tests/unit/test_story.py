@@ -1,10 +1,12 @@
 """`history` and `status`: each line says what its report changed, and is true."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -298,3 +300,39 @@ def test_what_was_removed_from_the_log() -> None:
     assert "removed" not in none
     assert "removed        2 events erased (last 2026-11-01 12:00:00Z), 30 expired" in some
     assert "oldest event   2026-11-01 11:59:00Z" in some
+
+
+def test_the_service_tells_of_its_watchers() -> None:
+    """Each with its phase, how far it is behind, and what waits for it."""
+    slow = pb.WatcherStatus(
+        start_time=Timestamp(seconds=1_764_000_000),
+        peer="ipv4:127.0.0.1:5",
+        phase=pb.WATCHER_PHASE_BEHIND,
+        lag_events=12,
+        lag_duration=Duration(seconds=3, nanos=500_000_000),
+        queued_bytes=77,
+        filter="2 phones",
+    )
+    now = pb.GetServiceStatusResponse(
+        watchers=[slow, pb.WatcherStatus(phase=pb.WATCHER_PHASE_LIVE)],
+        watcher_count=2,
+        watchers_max=10,
+        wait_count=4,
+    )
+    told = list(story.service(now))
+    table = told[told.index("") + 1 :]
+
+    assert "  watchers       2 of at most 10" in told
+    assert "  waits          4" in told
+    assert [re.split(r" {2,}", line) for line in table] == [
+        ["watching since", "from", "phase", "behind", "queued", "filter"],
+        [
+            "2025-11-24 16:00:00Z",
+            "ipv4:127.0.0.1:5",
+            "BEHIND",
+            "12 events, 3 s",
+            "77 bytes",
+            "2 phones",
+        ],
+        ["", "LIVE", "nothing", "0 bytes", "none"],
+    ]
