@@ -27,7 +27,7 @@ _LATE_S = 10.0
 _AT_ONCE_S = 1.0
 """Within this time of a server's being away, its clients may find it so."""
 
-_SWITCHED_S = 5.0
+_SWITCHED_S = 3.0
 """So long after a rebuild even a slow machine has told those who watch."""
 
 _DEFAULT_INTERVAL_S = 15.0
