@@ -82,7 +82,7 @@ def _closed_for_a_reason(case: Case, view: View) -> Iterator[str]:
     else:
         yield f"{view}: closed for the reason {reason}"
     end = view.record.end
-    if end is not None and end.how == "error":
+    if end is not None and end.how == "error" and not _excused(case, view.record, end):
         yield f"{view}: ended with {end.code} behind Closing"
 
 
