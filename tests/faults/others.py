@@ -25,7 +25,9 @@ _OWN_BODIES = 10_000_000
 _WAITED_FOR = (pb.STATUS_SENT, pb.STATUS_RECEIVED, pb.STATUS_READ, pb.STATUS_PLAYED)
 _WAIT_LATE_S = 15.0
 _WAIT_BEGINS_S = 0.03
-"""Most waits are under way by then; those that are not find the message there."""
+"""Most waits are under way by then."""
+
+_LAST_WAITS = 8
 
 
 async def posting(stage: Stage, bodies: Iterator[Body]) -> None:
@@ -50,13 +52,16 @@ async def waiting(stage: Stage, number: int, ids: tuple[str, ...]) -> None:
     async with stage.client() as http:
         while not stage.finishing:
             if dice.random() < 0.3:
-                await _wait_and_post(stage, http, own.about(f"W{number}-{dice.random()}"))
+                body = own.about(f"W{number}-{dice.random()}")
+                await _wait_and_post(stage, http, body, dice.random() * _WAIT_BEGINS_S)
             else:
                 wait = _any_wait(dice, ids)
                 leaves_after_s = wait.timeout_s * dice.random()
                 await _wait(stage, wait, leaves_after_s if dice.random() < 0.2 else None)
-        # Nothing goes wrong any more, so this one is answered.
-        await _wait_and_post(stage, http, own.about(f"W{number}"))
+        # Nothing goes wrong any more, so these are answered.
+        for last in range(_LAST_WAITS):
+            body = own.about(f"W{number}-{last}")
+            await _wait_and_post(stage, http, body, dice.random() * _WAIT_BEGINS_S)
 
 
 def _any_wait(dice: random.Random, ids: tuple[str, ...]) -> Wait:
@@ -70,13 +75,13 @@ def _any_wait(dice: random.Random, ids: tuple[str, ...]) -> Wait:
     return Wait(request, 0.0, dice.choice((0.2, 1.0, 3.0)))
 
 
-async def _wait_and_post(stage: Stage, http: httpx.AsyncClient, body: Body) -> None:
-    """Wait for a message that is told of once the wait is under way."""
+async def _wait_and_post(stage: Stage, http: httpx.AsyncClient, body: Body, after_s: float) -> None:
+    """Wait for a message that is told of when the wait is under way, or has just been asked for."""
     request = pb.WaitForStatusRequest(
         message_id=body.said[0].key[1], instance=body.instance, at_least=pb.STATUS_READ
     )
     waiting = asyncio.ensure_future(_wait(stage, Wait(request, 0.0, LATE_S + 4.0)))
-    await asyncio.wait({waiting}, timeout=_WAIT_BEGINS_S)
+    await asyncio.wait({waiting}, timeout=after_s)
     await stage.post(http, body)
     await waiting
 
