@@ -127,3 +127,10 @@ def a_generation_is_shown_again(spot: Spot) -> None:
         and spot.case.by_number[view.record.resumed.stream].items[-1].kind == "closing"
     ]
     spot.dice.choice(closed).frames[0].response.opened.views_generation = 1
+
+
+@breaks("EndsWell")
+def nothing_ever_came(spot: Spot) -> None:
+    stream = spot.dice.choice([view.record for view in spot.case.views if view.record.asked_s < 14])
+    stream.frames = []
+    stream.end = End(stream.asked_s + 12, "lost")

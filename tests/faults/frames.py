@@ -93,6 +93,8 @@ def ends_well(case: Case) -> Iterator[str]:
         closed = bool(view.items) and view.items[-1].kind == "closing"
         if end is None or end.how in ("cancelled", "stuck"):
             continue
+        if end.how == "lost" and not _met_an_outage(case, view.record):
+            yield f"{view}: neither Opened nor an error came"
         if end.how == "ok" and not closed:
             yield f"{view}: ended with OK, without Closing"
         if end.how == "error" and not _excused(case, view.record, end):
@@ -110,6 +112,11 @@ def _outlived(case: Case) -> Iterator[str]:
             before = view.opened.at_s < rebuild.asked_s
             if before and view.items[-1].at_s > rebuild.done_s + _SWITCHED_S:
                 yield f"{view}: went on over a rebuild"
+
+
+def _met_an_outage(case: Case, stream: Stream) -> bool:
+    """Asked while a server went, a call can get lost between it and the client's transport."""
+    return any(one.at_s - _AT_ONCE_S <= stream.asked_s <= one.up_s for one in case.history.outages)
 
 
 def _excused(case: Case, stream: Stream, end: End) -> bool:

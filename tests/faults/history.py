@@ -52,7 +52,8 @@ class End(msgspec.Struct, frozen=True):
 
     at_s: float
     how: str
-    """`ok`, `error`, `cancelled` by the client, or `stuck`: it was waited for in vain."""
+    """`ok`, `error`, `cancelled` by the client; `stuck`, or `lost` if not even Opened had come: it
+    was waited for in vain."""
     code: str = ""
     reason: str = ""
     details: str = ""

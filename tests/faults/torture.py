@@ -55,12 +55,14 @@ def summary(history: History) -> str:
     resumes = sum(stream.resumed is not None and bool(stream.frames) for stream in history.streams)
     behind = sum(frame.kind == "fell_behind" for frame in frames)
     answered = sum(wait.message is not None for wait in history.waits)
+    lost = sum(bool(stream.end and stream.end.how == "lost") for stream in history.streams)
     # The last one ends the round.
     restarts = len(history.outages) - 1
     return (
         f"{len(history.events)} events, {len(history.streams)} streams, {changes} changes, "
         f"{resumes} resumes, {behind} fell behind, {answered} waits answered, "
         f"{restarts} restarts, {len(history.rebuilds)} rebuilds"
+        f"{f', {lost} calls lost' if lost else ''}"
     )
 
 

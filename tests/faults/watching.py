@@ -21,6 +21,9 @@ from tests.faults.stage import Stage, now_s
 _STUCK_S = 40.0
 """Without any frame, though one is due every few seconds."""
 
+_LOST_S = 12.0
+"""Without even Opened."""
+
 _HALT_S = 20.0
 _TURNS = ("caught_up", "fell_behind")
 _STATUSES = (10, 20, 30, 40, 50, 60, 70, 80)
@@ -62,13 +65,13 @@ class Watcher:
         while not stage.over:
             stream = await self.watch(request, resumed)
             request, resumed = self._going_on(stream)
-            if stream.end and stream.end.how == "error":
+            if stream.end and stream.end.how in ("error", "lost"):
                 await stage.up_again()
 
-    def give_up(self) -> None:
+    def give_up(self, how: str = "stuck") -> None:
         """It was waited for in vain."""
         if self._stream is not None and self._stream.end is None:
-            self._stream.end = End(now_s(), "stuck")
+            self._stream.end = End(now_s(), how)
             self._call.cancel()
 
     async def watch(self, request: pb.WatchStatusesRequest, resumed: Resumed | None) -> Stream:
@@ -101,9 +104,9 @@ class Watcher:
         leaves_after = dice.choice((1, 2, 4, 10, 40, 10_000, 10_000))
         while True:
             reading = asyncio.ensure_future(self._call.read())
-            await asyncio.wait({reading}, timeout=_STUCK_S)
+            await asyncio.wait({reading}, timeout=_STUCK_S if stream.frames else _LOST_S)
             if not reading.done():
-                self.give_up()
+                self.give_up("stuck" if stream.frames else "lost")
             response = await reading
             if response is grpc.aio.EOF:
                 stream.end = End(now_s(), "ok")
