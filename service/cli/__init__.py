@@ -5,21 +5,55 @@ Exit codes: 0 done; 1 the answer is no (absent, timed out, refused, in use, not 
 """
 
 import sys
+from importlib import import_module
+from typing import ClassVar
 
 import click
 
 from service import __version__
 from service.cli.failures import exit_code_of
-from service.cli.listing import history, list_messages, quarantine, recipients, status
-from service.cli.reading import get, wait
-from service.cli.serving import check, migrate, serve
-from service.cli.simulating import simulate
-from service.cli.upkeep import forget, rebuild
-from service.cli.watching import watch
-from service.cli.webhooks import update_webhook, webhook
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Loads a command when it is asked for: one that asks a server needs nothing of what serves."""
+
+    _MODULES: ClassVar = {
+        "serve": "serving",
+        "migrate": "serving",
+        "check": "serving",
+        "get": "reading",
+        "wait": "reading",
+        "watch": "watching",
+        "history": "listing",
+        "recipients": "listing",
+        "list": "listing",
+        "quarantine": "listing",
+        "status": "listing",
+        "update-webhook": "webhooks",
+        "webhook": "webhooks",
+        "rebuild": "upkeep",
+        "forget": "upkeep",
+        "simulate": "simulating",
+    }
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return sorted(self._MODULES)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in self._MODULES:
+            return None
+        module = import_module(f"service.cli.{self._MODULES[name]}")
+        return next(
+            one
+            for one in vars(module).values()
+            if isinstance(one, click.Command) and one.name == name
+        )
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="plugstatus")
 def cli() -> None:
     """Track the status of WhatsApp messages sent through PlugChat.
@@ -34,27 +68,6 @@ def cli() -> None:
     Exit codes: 0 done; 1 the answer is no (absent, timed out, refused, in use, not reachable);
     2 used or configured wrongly.
     """
-
-
-for command in (
-    serve,
-    migrate,
-    check,
-    get,
-    history,
-    recipients,
-    wait,
-    watch,
-    list_messages,
-    update_webhook,
-    webhook,
-    quarantine,
-    rebuild,
-    forget,
-    status,
-    simulate,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

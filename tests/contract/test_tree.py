@@ -5,12 +5,15 @@ import re
 import tomllib
 from collections.abc import Iterator
 from enum import IntEnum
+from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from service.cli import cli
 from service.domain.events import QuarantineReason
 from service.domain.instance import ConnectionState
 from service.domain.status import Status
@@ -171,3 +174,20 @@ def test_a_status_is_its_rank() -> None:
     }
 
     assert expected == dict(pb.Status.items())
+
+
+def test_every_command_is_loaded_from_its_module() -> None:
+    """A command that its module no longer defines, or one left out of the table, is found here."""
+    context = click.Context(cli)
+    loaded = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    defined = {
+        str(one.name)
+        for path in (ROOT / "service" / "cli").glob("*.py")
+        for one in vars(import_module(f"service.cli.{path.stem}")).values()
+        if isinstance(one, click.Command) and one is not cli
+    }
+
+    assert {name: one.name for name, one in loaded.items() if one} == {
+        name: name for name in loaded
+    }
+    assert defined == set(loaded)

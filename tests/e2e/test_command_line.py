@@ -7,6 +7,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import click
 import httpx
 import pytest
 
@@ -236,7 +237,7 @@ def test_an_option_beats_its_variable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    list(cli.commands),
+    cli.list_commands(click.Context(cli)),
 )
 def test_every_command_has_help(command: str) -> None:
     """`--help` shows what a command does and its environment variables."""
