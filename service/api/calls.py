@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import grpc
+import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
@@ -59,6 +60,10 @@ _DEADLINE_MARGIN = 0.1
 part of the time it left us."""
 
 _LOCAL_CALLER = "local"
+
+
+class _CallerLeft(Exception):
+    """Nobody is there any more to be answered."""
 
 
 class _Lane:
@@ -120,7 +125,11 @@ class Policy:
 
         async def serve(encoded: bytes, context: Context) -> None:
             async def write(frame: bytes) -> None:
-                await context.write(frame)
+                try:
+                    await context.write(frame)
+                except grpc.aio.InternalError:
+                    # All that gRPC has to say when the call ended while it was being written to.
+                    raise _CallerLeft from None
                 sent.inc()
 
             async def watch() -> None:
@@ -164,6 +173,9 @@ class Policy:
         except PlugstatusError as error:
             answer = self._known(rpc, error)
             code = answer.code
+        except _CallerLeft:
+            code = grpc.StatusCode.CANCELLED
+            return None
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise

@@ -29,6 +29,8 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(pb.DESCRIPTOR.services_by_name.
 _WAITING = {"WaitForStatus"}
 """Unary calls that mostly wait."""
 
+_LINGER_S = 0.2
+"""How long calls are still refused with SHUTTING_DOWN once a drain has begun."""
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -79,6 +81,7 @@ class GrpcServer:
             )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._add_reflection()
+        self._linger_until_s = 0.0
         self.port = 0
         """Where it listens, once started."""
 
@@ -101,6 +104,7 @@ class GrpcServer:
     async def begin_drain(self) -> None:
         """Report NOT_SERVING and refuse new calls; those under way go on."""
         self._policy.begin_drain()
+        self._linger_until_s = asyncio.get_running_loop().time() + _LINGER_S
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace_s: float) -> None:
@@ -110,6 +114,9 @@ class GrpcServer:
                 await self._policy.idle()
         except TimeoutError:
             pass
+        # Whoever calls just now has not heard of the drain. gRPC would cut those calls off with a
+        # bare CANCELLED, so they are answered for a moment longer.
+        await asyncio.sleep(self._linger_until_s - asyncio.get_running_loop().time())
         # Health and reflection streams never end by themselves; ours have by now.
         await self._server.stop(grace=0.2)
 
