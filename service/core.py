@@ -9,9 +9,8 @@ while nobody serves them, take it as it is.
 import asyncio
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,75 +18,17 @@ from service import errors
 from service.api.hub import Hub
 from service.clock import Clock
 from service.config import Config
-from service.database import schema
-from service.database.lock import DataDirLock
 from service.database.readers import ReaderPool
-from service.database.schema import Store
-from service.database.sqlite import database_path
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import LogReader
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
 from service.projector.runner import Projector
 from service.projector.tasks import ProjectorTasks
+from service.stores import Stores
 from service.telemetry import Metrics
 from service.upkeep.parts import Parts
 from service.upkeep.upkeep import Upkeep
-from service.views.sqlite_reader import SqliteViewsReader
-from service.views.sqlite_writer import SqliteViewsWriter
 from service.views.store import ViewsReader
 from service.wire.cursor import CursorCodec
-
-
-class StorePaths:
-    """The files of the two embedded stores. Raises ConfigInvalid for a URL that names none."""
-
-    def __init__(self, config: Config) -> None:
-        self.events = database_path("PLUGSTATUS_EVENTS_URL", config.events_url)
-        self.views = database_path("PLUGSTATUS_VIEWS_URL", config.views_url)
-        if self.events == self.views:
-            raise errors.ConfigInvalid(
-                "PLUGSTATUS_VIEWS_URL", "is the event log's file: name another one"
-            )
-
-    def exist(self) -> bool:
-        """Is there anything to work on?"""
-        return self.events.exists()
-
-    def lock(self, data_dir: Path) -> ExitStack:
-        """Take the data folder and the folders of both stores for this process, until closed.
-
-        A store may stand outside the data folder, and two processes must never write one file.
-        Raises DataDirInUse, StoreUnusable.
-        """
-        with ExitStack() as locks:
-            folders = {data_dir, self.events.parent, self.views.parent}
-            for folder in sorted({folder.resolve() for folder in folders}):
-                locks.callback(DataDirLock(folder).release)
-            return locks.pop_all()
-
-    def upgrade(self) -> list[tuple[str, Path, str]]:
-        """Bring both to this program's schema: each one's name, file and revision."""
-        return [
-            (store.label, path, schema.upgrade_sqlite(store, path))
-            for store, path in ((Store.EVENT_LOG, self.events), (Store.VIEWS, self.views))
-        ]
-
-    def states(self) -> list[schema.StoreState]:
-        """What each of them runs on. Raises StoreUnusable if one cannot be read."""
-        return [
-            schema.sqlite_state(Store.EVENT_LOG, self.events),
-            schema.sqlite_state(Store.VIEWS, self.views),
-        ]
-
-
-def migrate(config: Config) -> list[tuple[str, Path, str]]:
-    """Create or upgrade both stores while nobody serves them: name, file and revision of each.
-
-    Raises DataDirInUse, SchemaNewer, StoreUnusable.
-    """
-    paths = StorePaths(config)
-    with paths.lock(config.data_dir):
-        return paths.upgrade()
 
 
 class Core:
@@ -144,48 +85,48 @@ class Core:
         config, closers = self._config, self._closers
         # The JSON parsers take a level of it for each level of nesting they accept.
         sys.setrecursionlimit(max(sys.getrecursionlimit(), config.limits.recursion_max))
-        paths = StorePaths(config)
-        closers.callback(paths.lock(config.data_dir).close)
-        paths.upgrade()
-        self.stores = paths.states()
-        self._open_readers(paths)
+        stores = Stores(config)
+        closers.callback(stores.lock().close)
+        stores.prepare()
+        self.stores = stores.states()
+        self._open_readers(stores)
         self.identity = await self.log.run(lambda log: log.identity)
         self.cursors = CursorCodec(self.identity)
         self.hub = Hub(self._feed, self.cursors, config.limits, self._metrics)
-        self._start_projector(paths)
-        self._start_appender(paths)
+        self._start_projector(stores)
+        self._start_appender(stores)
         await self._start_hub()
         self._build_upkeep()
 
-    def _open_readers(self, paths: StorePaths) -> None:
+    def _open_readers(self, stores: Stores) -> None:
         readers_max = self._config.limits.readers_max
         self.log: ReaderPool[LogReader] = ReaderPool(
             "eventlog-reader",
-            partial(SqliteLogReader, paths.events),
+            stores.open_log_reader,
             readers_max,
             errors.LogUnavailable,
         )
         self._closers.push_async_callback(asyncio.to_thread, self.log.close)
         # Apart, so that nobody stands in a queue behind a crowd: neither a question behind watchers
         # that catch up, nor the live ones behind either.
-        self.views = self._views_readers(paths, "views-reader", readers_max)
-        self.pages = self._views_readers(paths, "views-pages", readers_max)
-        self._feed = self._views_readers(paths, "views-feed", 1)
+        self.views = self._views_readers(stores, "views-reader", readers_max)
+        self.pages = self._views_readers(stores, "views-pages", readers_max)
+        self._feed = self._views_readers(stores, "views-feed", 1)
 
     def _views_readers(
-        self, paths: StorePaths, name: str, readers_max: int
+        self, stores: Stores, name: str, readers_max: int
     ) -> ReaderPool[ViewsReader]:
         readers: ReaderPool[ViewsReader] = ReaderPool(
-            name, partial(SqliteViewsReader, paths.views), readers_max, errors.ViewsUnavailable
+            name, stores.open_views_reader, readers_max, errors.ViewsUnavailable
         )
         self._closers.push_async_callback(asyncio.to_thread, readers.close)
         return readers
 
-    def _start_projector(self, paths: StorePaths) -> None:
+    def _start_projector(self, stores: Stores) -> None:
         loop = asyncio.get_running_loop()
         self._projector = Projector(
-            open_log=partial(SqliteLogReader, paths.events),
-            open_views=partial(SqliteViewsWriter, paths.views, self.identity),
+            open_log=stores.open_log_reader,
+            open_views=partial(stores.open_views_writer, self.identity),
             cursors=self.cursors,
             on_advance=lambda: _on_loop(loop, self.hub.hint),
             clock=self._clock,
@@ -195,10 +136,10 @@ class Core:
         self._projector.start()
         self._closers.push_async_callback(self._projector.stop)
 
-    def _start_appender(self, paths: StorePaths) -> None:
+    def _start_appender(self, stores: Stores) -> None:
         limits = self._config.limits
         self.appender = GroupCommit(
-            partial(SqliteLogWriter, paths.events),
+            stores.open_log_writer,
             self._projector.wake,
             batch_events_max=limits.batch_events_max,
             batch_bytes_max=limits.batch_bytes_max,

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from service.config import Limits
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.projector.follower import Follower
-from service.views.sqlite_writer import SqliteViewsWriter
+from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
 from tests.calls import Api
 
@@ -87,14 +89,14 @@ def recorded(data_dir: Path, said: list[Said]) -> None:
     """Make a data folder whose log holds these, folded into its views."""
     data_dir.mkdir(exist_ok=True)
     events, views = data_dir / "events.db", data_dir / "views.db"
-    upgrade_sqlite(Store.EVENT_LOG, events)
-    upgrade_sqlite(Store.VIEWS, views)
-    with closing(SqliteLogWriter(events)) as log:
+    upgrade(Store.EVENT_LOG, SqliteDatabase(events))
+    upgrade(Store.VIEWS, SqliteDatabase(views))
+    with closing(SqliteLogWriter(SqliteDatabase(events))) as log:
         if said:
             log.append(events_of(said))
     with (
-        closing(SqliteLogReader(events)) as reader,
-        closing(SqliteViewsWriter(views, reader.identity)) as writer,
+        closing(StoredLogReader(SqliteDatabase(events))) as reader,
+        closing(StoredViewsWriter(SqliteDatabase(views), reader.identity)) as writer,
     ):
         cursors = CursorCodec(reader.identity)
         live = Follower(reader, writer, cursors, Limits(), Limits().fold_events_max)

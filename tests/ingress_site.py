@@ -14,9 +14,11 @@ import httpx
 from service import config
 from service.clock import Clock, SystemClock
 from service.database import schema
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import BEFORE_FIRST, Event
 from service.eventlog.group_commit import GroupCommit
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.ingress.ingress import Ingress
 from service.telemetry import Metrics
 from service.wire.cursor import CursorCodec
@@ -48,7 +50,7 @@ class Site:
 
     def events(self) -> list[Event]:
         """All that the log holds."""
-        with closing(SqliteLogReader(self.log_path)) as reader:
+        with closing(StoredLogReader(SqliteDatabase(self.log_path))) as reader:
             return reader.read(BEFORE_FIRST, 1_000_000, 2**40)
 
     def contents(self) -> list[bytes]:
@@ -91,8 +93,8 @@ async def running(
     """A site with a log in the folder, closed on exit; settings by name, limits as keywords."""
     loaded = settings(folder, values or {}, limits)
     path = folder / "events.db"
-    schema.upgrade_sqlite(schema.Store.EVENT_LOG, path)
-    with closing(SqliteLogReader(path)) as reader:
+    schema.upgrade(schema.Store.EVENT_LOG, SqliteDatabase(path))
+    with closing(StoredLogReader(SqliteDatabase(path))) as reader:
         cursors = CursorCodec(reader.identity)
     appender = _appender(path, loaded.limits)
     metrics = Metrics()
@@ -125,7 +127,7 @@ def problem(response: httpx.Response) -> int:
 
 def _appender(path: Path, limits: config.Limits) -> GroupCommit:
     return GroupCommit(
-        lambda: SqliteLogWriter(path),
+        lambda: SqliteLogWriter(SqliteDatabase(path)),
         lambda: None,
         batch_events_max=limits.batch_events_max,
         batch_bytes_max=limits.batch_bytes_max,

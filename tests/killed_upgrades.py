@@ -3,7 +3,8 @@
 UPGRADE_KILLED_AT = """
 import itertools, os, signal
 from sqlalchemy import Engine, event
-from service.database.schema import upgrade_sqlite
+from service.database.schema import upgrade
+from service.database.sqlite import SqliteDatabase
 
 def upgrade_killed_at(moment):
     seen = itertools.count(1)
@@ -12,7 +13,7 @@ def upgrade_killed_at(moment):
             os.kill(os.getpid(), signal.SIGKILL)
     event.listen(Engine, "before_cursor_execute", count)
     event.listen(Engine, "commit", count)
-    upgrade_sqlite(store, path)
+    upgrade(store, SqliteDatabase(path))
     os._exit(0)
 """
 """Defines `upgrade_killed_at(moment)`, which upgrades `path` of `store` and never returns."""

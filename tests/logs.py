@@ -10,10 +10,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import Event, EventKind, NewEvent, Position
 from service.eventlog.log import LogReader, LogWriter
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from tests.domain_values import NOW_US
 
 
@@ -80,13 +82,13 @@ class SqliteLog(LogUnderTest):
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "events.db"
-        upgrade_sqlite(Store.EVENT_LOG, self._path)
+        upgrade(Store.EVENT_LOG, SqliteDatabase(self._path))
 
     def open_writer(self) -> LogWriter:
-        return SqliteLogWriter(self._path)
+        return SqliteLogWriter(SqliteDatabase(self._path))
 
     def open_reader(self) -> LogReader:
-        return SqliteLogReader(self._path)
+        return StoredLogReader(SqliteDatabase(self._path))
 
     def execute(self, sql: str) -> None:
         self._run((sql, ()))

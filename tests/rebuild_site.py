@@ -10,18 +10,20 @@ import msgspec
 
 from service.clock import Clock
 from service.config import Limits
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent, Place, Position, QuarantineReason
 from service.domain.progress import Progress
 from service.domain.webhook import Attempt
 from service.eventlog.log import LogWriter
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.projector.follower import Follower
 from service.projector.rebuild import Rebuild
 from service.projector.retention import Retention
 from service.projector.task import Hands
-from service.views.sqlite_reader import SqliteViewsReader
-from service.views.sqlite_writer import SqliteViewsWriter
+from service.views.reader import StoredViewsReader
 from service.views.store import MessageFilter
+from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
 from tests.clock import FakeClock
 from tests.histories import BEGIN_US, Said, State, events_of, random_callbacks, recorded
@@ -42,8 +44,10 @@ class RebuildSite:
 
     def open(self) -> None:
         """Both stores anew, as after a kill."""
-        self.log = SqliteLogReader(self.data_dir / "events.db")
-        self.views = SqliteViewsWriter(self.data_dir / "views.db", self.log.identity)
+        self.log = StoredLogReader(SqliteDatabase(self.data_dir / "events.db"))
+        self.views = StoredViewsWriter(
+            SqliteDatabase(self.data_dir / "views.db"), self.log.identity
+        )
         self.cursors = CursorCodec(self.log.identity)
         self.live = Follower(self.log, self.views, self.cursors, SMALL, SMALL.fold_events_max)
 
@@ -53,7 +57,7 @@ class RebuildSite:
 
     def append(self, said: list[Said]) -> None:
         """Record these, and fold them into the live views."""
-        with closing(SqliteLogWriter(self.data_dir / "events.db")) as writer:
+        with closing(SqliteLogWriter(SqliteDatabase(self.data_dir / "events.db"))) as writer:
             writer.append(events_of(said, len(self.said) + 1))
         self.said += said
         self.follow()
@@ -63,7 +67,7 @@ class RebuildSite:
         attempt = Attempt("u1", "", "https://hooks.example/", "0f" * 32, "local")
         content = msgspec.json.encode(attempt)
         event = NewEvent(instance, BEGIN_US + 10**6, EventKind.WEBHOOK_ATTEMPT, content)
-        with closing(SqliteLogWriter(self.data_dir / "events.db")) as writer:
+        with closing(SqliteLogWriter(SqliteDatabase(self.data_dir / "events.db"))) as writer:
             writer.append([event])
         self.follow()
 
@@ -86,7 +90,7 @@ class RebuildSite:
         """Remove what stands before that position."""
 
         def write(cut: Any) -> None:
-            with closing(SqliteLogWriter(self.data_dir / "events.db")) as writer:
+            with closing(SqliteLogWriter(SqliteDatabase(self.data_dir / "events.db"))) as writer:
                 log: LogWriter = writer
                 cut(log)
 
@@ -100,7 +104,7 @@ class RebuildSite:
     @property
     def generation(self) -> int:
         """Of what readers see."""
-        with closing(SqliteViewsReader(self.data_dir / "views.db")) as reader:
+        with closing(StoredViewsReader(SqliteDatabase(self.data_dir / "views.db"))) as reader:
             return reader.checkpoint().generation
 
     def told(self) -> dict[tuple[str, str], State]:
@@ -108,13 +112,13 @@ class RebuildSite:
 
     def quarantined(self) -> dict[int, QuarantineReason]:
         """Why, by position."""
-        with closing(SqliteViewsReader(self.data_dir / "views.db")) as reader:
+        with closing(StoredViewsReader(SqliteDatabase(self.data_dir / "views.db"))) as reader:
             return {row.position: row.reason for row in reader.quarantine("", Position(2**62), 999)}
 
 
 def told_of(data_dir: Path) -> dict[tuple[str, str], State]:
     """What a reader finds of every message."""
-    with closing(SqliteViewsReader(data_dir / "views.db")) as reader:
+    with closing(StoredViewsReader(SqliteDatabase(data_dir / "views.db"))) as reader:
         page = reader.last_changed(MessageFilter(), Place(Position(2**62)), 10_000, 10_000)
     return {
         (one.instance, one.message_id): State(

@@ -7,14 +7,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import Place, Position, QuarantineReason
 from service.domain.message import Message, MessageKey
 from service.domain.progress import Progress
 from service.eventlog.log import LogWriter
 from service.eventlog.sqlite import SqliteLogWriter
 from service.projector.retention import Retention
-from service.views.sqlite_reader import SqliteViewsReader
+from service.views.reader import StoredViewsReader
 from service.views.store import FeedFilter, MessageFilter, ViewsReader
 from service.views.tables import TABLES
 from tests import fold_model
@@ -73,20 +74,20 @@ class RetentionSite(RebuildSite):
         self.close()
         for file in self.data_dir.glob("views.db*"):
             file.unlink()
-        upgrade_sqlite(Store.VIEWS, self.data_dir / "views.db")
+        upgrade(Store.VIEWS, SqliteDatabase(self.data_dir / "views.db"))
         self.open()
         self.live.begin()
         self.views.prune(self.log.kept_from())
         self.follow()
 
     def shown(self) -> Shown:
-        with closing(SqliteViewsReader(self.data_dir / "views.db")) as reader:
+        with closing(StoredViewsReader(SqliteDatabase(self.data_dir / "views.db"))) as reader:
             return shown(reader, self.views.kept_from())
 
 
 def write(site: RebuildSite, act: Callable[[LogWriter], Any]) -> None:
     """Do something with a writer of the log."""
-    with closing(SqliteLogWriter(site.data_dir / "events.db")) as writer:
+    with closing(SqliteLogWriter(SqliteDatabase(site.data_dir / "events.db"))) as writer:
         act(writer)
 
 

@@ -10,11 +10,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import Mark, Place, Position
 from service.domain.status import Status
-from service.views.sqlite_reader import SqliteViewsReader
-from service.views.sqlite_writer import SqliteViewsWriter
+from service.views.reader import StoredViewsReader
 from service.views.store import (
     Checkpoint,
     FeedEntry,
@@ -23,7 +23,9 @@ from service.views.store import (
     ViewsReader,
     ViewsWriter,
 )
+from service.views.writer import StoredViewsWriter
 from tests.domain_values import NOW_US
+from tests.sqlite_stores import connection_of
 
 LOG = "0123456789abcdef" * 2
 """The log whose views these are."""
@@ -53,26 +55,26 @@ class ViewsUnderTest(ABC):
 class SqliteViews(ViewsUnderTest):
     def __init__(self, folder: Path) -> None:
         self._path = folder / "views.db"
-        upgrade_sqlite(Store.VIEWS, self._path)
+        upgrade(Store.VIEWS, SqliteDatabase(self._path))
 
     def open_writer(self, log_identity: str = LOG) -> ViewsWriter:
-        return SqliteViewsWriter(self._path, log_identity)
+        return StoredViewsWriter(SqliteDatabase(self._path), log_identity)
 
     def open_reader(self) -> ViewsReader:
-        return SqliteViewsReader(self._path)
+        return StoredViewsReader(SqliteDatabase(self._path))
 
     def plans(self, read: Callable[[Any], object]) -> dict[str, list[str]]:
-        return self._plans(SqliteViewsReader(self._path), read)
+        return self._plans(StoredViewsReader(SqliteDatabase(self._path)), read)
 
     def write_plans(self, read: Callable[[Any], object]) -> dict[str, list[str]]:
-        return self._plans(SqliteViewsWriter(self._path, LOG), read)
+        return self._plans(StoredViewsWriter(SqliteDatabase(self._path), LOG), read)
 
     def _plans(
-        self, store: SqliteViewsReader | SqliteViewsWriter, read: Callable[[Any], object]
+        self, store: StoredViewsReader | StoredViewsWriter, read: Callable[[Any], object]
     ) -> dict[str, list[str]]:
         ran: list[str] = []
         with closing(store):
-            store._connection.set_trace_callback(ran.append)
+            connection_of(store).set_trace_callback(ran.append)
             read(store)
         with closing(sqlite3.connect(self._path)) as connection:
             return {

@@ -16,18 +16,20 @@ from service.clock import SystemClock
 from service.config import Limits
 from service.database import schema
 from service.database.readers import ReaderPool
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import Event, EventKind, NewEvent, Position
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import LogReader
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
 from service.projector.runner import Projector
 from service.telemetry import Metrics
-from service.views.sqlite_reader import SqliteViewsReader
-from service.views.sqlite_writer import SqliteViewsWriter
+from service.views.reader import StoredViewsReader
 from service.views.store import ViewsReader
+from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
 from tests.provider import Provider
 
@@ -58,9 +60,9 @@ class Stores:
 
     async def start(self) -> None:
         events, views = self._folder / "events.db", self._folder / "views.db"
-        schema.upgrade_sqlite(schema.Store.EVENT_LOG, events)
-        schema.upgrade_sqlite(schema.Store.VIEWS, views)
-        reader = SqliteLogReader(events)
+        schema.upgrade(schema.Store.EVENT_LOG, SqliteDatabase(events))
+        schema.upgrade(schema.Store.VIEWS, SqliteDatabase(views))
+        reader = StoredLogReader(SqliteDatabase(events))
         identity = reader.identity
         reader.close()
         loop = asyncio.get_running_loop()
@@ -69,8 +71,8 @@ class Stores:
             loop.call_soon_threadsafe(self._advanced.set)
 
         self.projector = Projector(
-            open_log=lambda: SqliteLogReader(events),
-            open_views=lambda: SqliteViewsWriter(views, identity),
+            open_log=lambda: StoredLogReader(SqliteDatabase(events)),
+            open_views=lambda: StoredViewsWriter(SqliteDatabase(views), identity),
             cursors=CursorCodec(identity),
             on_advance=advanced,
             clock=SystemClock(),
@@ -78,7 +80,7 @@ class Stores:
             metrics=self.metrics,
         )
         self.appender = GroupCommit(
-            lambda: SqliteLogWriter(events),
+            lambda: SqliteLogWriter(SqliteDatabase(events)),
             self.projector.wake,
             batch_events_max=100,
             batch_bytes_max=1 << 20,
@@ -86,10 +88,10 @@ class Stores:
             waiting_bytes_max=1 << 20,
         )
         self.log: ReaderPool[LogReader] = ReaderPool(
-            "log", lambda: SqliteLogReader(events), 2, errors.LogUnavailable
+            "log", lambda: StoredLogReader(SqliteDatabase(events)), 2, errors.LogUnavailable
         )
         self.views: ReaderPool[ViewsReader] = ReaderPool(
-            "views", lambda: SqliteViewsReader(views), 2, errors.ViewsUnavailable
+            "views", lambda: StoredViewsReader(SqliteDatabase(views)), 2, errors.ViewsUnavailable
         )
         self.projector.start()
         self.appender.start()

@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator
 
 from service.clock import SystemClock
 from service.config import PREFIX, Config
-from service.core import StorePaths
 from service.database import schema
 from service.database.lock import holder_of
 from service.database.schema import Store
 from service.errors import StoreUnusable
-from service.eventlog.sqlite import SqliteLogReader
 from service.ingress.tokens import WebhookTokens
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
-from service.views.sqlite_reader import SqliteViewsReader
+from service.stores import Stores
 
 Check = Callable[[], str]
 """Says what was found. Raises OperatorError or RetryLater with what to do."""
@@ -25,11 +23,11 @@ _FIXED_SQLITE = (3, 51, 3)
 
 def checks(config: Config) -> Iterator[tuple[str, Check]]:
     """Each dependency's name and its check, the ones others rest on first."""
-    paths = StorePaths(config)
+    stores = Stores(config)
     yield "SQLite", _sqlite
     yield "data folder", lambda: _data_dir(config)
-    yield "event log", lambda: _event_log(paths)
-    yield "views", lambda: _views(paths)
+    yield "event log", lambda: _event_log(stores)
+    yield "views", lambda: _views(stores)
     yield "webhook token", lambda: _webhook_token(config)
     yield "PlugChat", lambda: _plugchat(config)
 
@@ -51,9 +49,9 @@ def _data_dir(config: Config) -> str:
     return f"{folder}, in use by {holder}" if holder else f"{folder}, not in use"
 
 
-def _event_log(paths: StorePaths) -> str:
-    schema.require_current_sqlite(Store.EVENT_LOG, paths.events)
-    log = SqliteLogReader(paths.events)
+def _event_log(stores: Stores) -> str:
+    schema.require_current(Store.EVENT_LOG, stores.events)
+    log = stores.open_log_reader()
     try:
         head = log.head()
     finally:
@@ -61,9 +59,9 @@ def _event_log(paths: StorePaths) -> str:
     return f"revision {schema.known_revision(Store.EVENT_LOG)}, last position {head.position}"
 
 
-def _views(paths: StorePaths) -> str:
-    schema.require_current_sqlite(Store.VIEWS, paths.views)
-    views = SqliteViewsReader(paths.views)
+def _views(stores: Stores) -> str:
+    schema.require_current(Store.VIEWS, stores.views)
+    views = stores.open_views_reader()
     try:
         checkpoint = views.checkpoint()
     finally:

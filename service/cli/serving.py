@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from service import app, config, core, errors
+from service import app, config, errors, stores
 from service.cli.checking import checks
 from service.cli.options import given_settings, run_async, setting_options
 from service.telemetry import configure_logging
@@ -54,8 +54,8 @@ def migrate(**options: str | None) -> None:
     Only while no `serve` uses them. Running it again changes nothing.
     """
     settings = config.load(given_settings(options), insecure=True)
-    for label, path, revision in core.migrate(settings):
-        click.echo(f"{label:<10} {revision}  {path}")
+    for label, place, revision in stores.migrate(settings):
+        click.echo(f"{label:<10} {revision}  {place}")
 
 
 @click.command()

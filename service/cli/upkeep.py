@@ -24,10 +24,11 @@ from service.cli.progress import ProgressBar
 from service.client import StatusClient
 from service.clock import SystemClock
 from service.config import Config
-from service.core import Core, StorePaths
+from service.core import Core
 from service.domain.erasure import Subject
 from service.domain.progress import Progress
 from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.stores import Stores
 from service.telemetry import Metrics, configure_logging
 from service.wire import encode
 
@@ -123,7 +124,7 @@ def _done(
                 ) from None
             settings = config.load(given_settings(options), insecure=True)
             # A server elsewhere has its stores there: those here are not the ones that were meant.
-            if not _is_here(target.address) or not StorePaths(settings).exist():
+            if not _is_here(target.address) or not Stores(settings).exist():
                 raise
             click.echo(
                 f"no plugstatus answers at {target.address}: working on the stores in "

@@ -6,17 +6,16 @@ upgrade a store under an older one, and a program refuses a store that no longer
 """
 
 import enum
-import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, NullPool, create_engine, event
 
 from service import errors
-from service.database.sqlite import connect_reader, connect_writer
+from service.database.database import Connection, Database
 
 
 class Store(enum.Enum):
@@ -48,9 +47,18 @@ class StoreState(NamedTuple):
     revision: str
 
 
-def sqlite_state(store: Store, path: Path) -> StoreState:
-    """Raises StoreUnusable if the file cannot be read."""
-    return StoreState(store.short_name, "sqlite", sqlite3.sqlite_version, _stored_revision(path))
+class _Found(NamedTuple):
+    revision: str
+    """Empty: there is no store."""
+    served: frozenset[str]
+
+
+def state(store: Store, database: Database) -> StoreState:
+    """Raises StoreUnusable if the database cannot be read."""
+    with closing(database.connect_reader()) as connection:
+        found = _found(connection, database)
+        engine, version = connection.dialect.value, connection.engine_version
+    return StoreState(store.short_name, engine, version, found.revision)
 
 
 def known_revision(store: Store) -> str:
@@ -60,74 +68,60 @@ def known_revision(store: Store) -> str:
     return head
 
 
-def upgrade_sqlite(store: Store, path: Path) -> str:
-    """Create the file if it is missing, bring it to the newest revision, and return that.
+def upgrade(store: Store, database: Database) -> str:
+    """Create the store if it is missing, bring it to the newest revision, and return that.
 
-    Each migration is one transaction: killed in the middle, it has not happened.
-    Raises SchemaNewer if the store no longer serves this program, StoreUnusable if the file or
-    its folder cannot be written.
+    All of it is one transaction: killed in the middle, it has not happened. Several at once wait
+    for each other, and the later ones find nothing to do.
+    Raises SchemaNewer if the store no longer serves this program, StoreUnusable if the database
+    cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-    except OSError as error:
-        raise errors.StoreUnusable(f"{path} cannot be written: {error.strerror}") from error
-    connect_writer(path).close()
-    if not _is_current(store, path):
-        # A pool would keep a second writing connection of the file alive.
-        engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
-        event.listen(engine, "connect", _leave_transactions_to_us)
-        event.listen(engine, "begin", _begin_immediate)
-        with engine.begin() as connection:
+    if not database.exists() or not _is_current(store, database):
+        with database.migrating() as connection:
             config = _alembic_config(store)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     return known_revision(store)
 
 
-def require_current_sqlite(store: Store, path: Path) -> None:
-    """Raises SchemaOlder, SchemaNewer or StoreUnusable unless this program can use the file."""
-    if not path.exists():
+def require_current(store: Store, database: Database) -> None:
+    """Raises SchemaOlder, SchemaNewer or StoreUnusable unless this program can use the store."""
+    if not database.exists():
         raise errors.SchemaOlder(store.label, "", known_revision(store))
-    if not _is_current(store, path):
-        raise errors.SchemaOlder(store.label, _stored_revision(path), known_revision(store))
+    if not _is_current(store, database):
+        raise errors.SchemaOlder(store.label, _stored(database).revision, known_revision(store))
 
 
-def _is_current(store: Store, path: Path) -> bool:
-    stored, known = _stored_revision(path), known_revision(store)
-    if stored == known:
+def _is_current(store: Store, database: Database) -> bool:
+    found, known = _stored(database), known_revision(store)
+    if found.revision == known:
         return True
     scripts = ScriptDirectory.from_config(_alembic_config(store))
     revisions = {script.revision for script in scripts.walk_revisions()}
-    if stored == "" or stored in revisions:
+    if found.revision == "" or found.revision in revisions:
         return False
-    if known in _served_revisions(path):
+    if known in found.served:
         return True
-    raise errors.SchemaNewer(store.label, stored, known)
+    raise errors.SchemaNewer(store.label, found.revision, known)
 
 
-def _stored_revision(path: Path) -> str:
-    rows = _rows_or_none(path, "SELECT version_num FROM alembic_version")
-    return str(rows[0][0]) if rows else ""
+def _stored(database: Database) -> _Found:
+    with closing(database.connect_reader()) as connection:
+        return _found(connection, database)
 
 
-def _served_revisions(path: Path) -> set[str]:
-    return {str(row[0]) for row in _rows_or_none(path, "SELECT revision FROM served_revision")}
-
-
-def _rows_or_none(path: Path, sql: str) -> list[tuple[object, ...]]:
-    """The rows, or none where the table is missing. Raises StoreUnusable for a damaged file."""
-    connection = connect_reader(path)
+def _found(connection: Connection, database: Database) -> _Found:
     try:
-        return connection.execute(sql).fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return []
-        raise errors.StoreUnusable(f"{path} cannot be read: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise errors.StoreUnusable(f"{path} is not a usable database: {error}") from error
-    finally:
-        connection.close()
+        revision, served = "", frozenset[str]()
+        if connection.has_table("alembic_version"):
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            revision = str(row[0]) if row else ""
+        if connection.has_table("served_revision"):
+            rows = connection.execute("SELECT revision FROM served_revision").fetchall()
+            served = frozenset(str(row[0]) for row in rows)
+    except connection.faults as error:
+        raise errors.StoreUnusable(f"{database.name} is not a usable database: {error}") from error
+    return _Found(revision, served)
 
 
 def _alembic_config(store: Store) -> Config:
@@ -142,13 +136,3 @@ def _migrations_folder() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
-
-
-def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:
-    # The driver would begin some transactions by itself, and take the write lock late.
-    connection.isolation_level = None
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

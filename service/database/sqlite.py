@@ -1,4 +1,4 @@
-"""SQLite connections, opened so that the two promises of the stores hold.
+"""SQLite connections, opened so that the promises of the stores hold.
 
 Durable: WAL with synchronous=FULL, so a COMMIT returns after fsync. In batches NORMAL gains
 nothing, and it would lose acknowledged events on power loss.
@@ -13,15 +13,17 @@ Forgotten: what is deleted is overwritten, so that erasure leaves nothing behind
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+import sqlalchemy
+from sqlalchemy import URL, NullPool, create_engine, event
 
 from service import errors
 from service.database import search
+from service.database.database import Dialect, Parameters, Row
 
 _BUSY_TIMEOUT_MS = 2_000
 """Only an outsider can hold the write lock: wait out a backup tool, then say 503."""
@@ -29,133 +31,190 @@ _BUSY_TIMEOUT_MS = 2_000
 _CACHE_KIB = 64 * 1024
 
 
-def database_path(variable: str, url_text: str) -> Path:
-    """The file a `sqlite:///…` URL names. Raises ConfigInvalid for any other URL."""
-    try:
-        url: URL = make_url(url_text)
-    except ArgumentError:
-        raise errors.ConfigInvalid(
-            variable, "not a database URL: write sqlite:///path/to/file.db"
-        ) from None
-    if url.get_backend_name() != "sqlite":
-        raise errors.ConfigInvalid(
-            variable, "only sqlite:/// is offered by this version: leave it unset, or name a file"
+class SqliteConnection(sqlite3.Connection):
+    """A reading one. Every statement outside a transaction is one of its own."""
+
+    dialect = Dialect.SQLITE
+    faults = (sqlite3.Error,)
+    usable = True
+    engine_version = sqlite3.sqlite_version
+
+    def each(self, sql: str, parameters: Iterable[Parameters]) -> Iterator[list[Row]]:
+        for one in parameters:
+            yield self.execute(sql, one).fetchall()
+
+    def bounded(
+        self, sql: str, parameters: Parameters, order: str, size: str, bytes_max: int
+    ) -> list[Row]:
+        """As it is read, row by row."""
+        found: list[Row] = []
+        bytes_left = bytes_max
+        rows = self.execute(sql, parameters)
+        for row in rows:
+            found.append(row)
+            bytes_left -= len(row[-1])
+            if bytes_left <= 0:
+                break
+        # An unfinished statement would keep its read transaction, and the WAL from shrinking.
+        rows.close()
+        return found
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            # SQLite rolls back by itself after some faults, and refuses to do it again.
+            with suppress(sqlite3.Error):
+                self.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.execute("ROLLBACK")
+
+    def has_table(self, name: str) -> bool:
+        found = self.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)
         )
-    if not url.database or url.database == ":memory:" or "?" in url_text:
-        raise errors.ConfigInvalid(
-            variable, "must name a file without options: sqlite:///path/to/file.db"
+        return found.fetchone() is not None
+
+    def rewrite(self) -> None:
+        """Deleted rows are overwritten as they go (`secure_delete`), but a page that was split or
+        joined may keep copies of rows which it once held. Takes the file's size again on disk,
+        twice for moments; readers go on meanwhile.
+        """
+        self.execute("VACUUM")
+
+    def wipe(self) -> bool:
+        """Bring all into the file, and empty the log beside it."""
+        busy, _, _ = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def holds_trace(self, text: str) -> bool:
+        """The file and the log beside it are read from end to end, by a process of its own.
+
+        A text that lies across two pages is not found, here or by anybody.
+        """
+        file = str(self.execute("PRAGMA database_list").fetchone()[2])
+        found = subprocess.run(  # noqa: S603
+            [sys.executable, "-I", search.__file__, file, f"{file}-wal"],
+            input=text.encode(),
+            capture_output=True,
+            check=False,
         )
-    return Path(url.database).absolute()
+        if found.returncode not in (0, 1) or found.stderr:
+            raise sqlite3.OperationalError(f"{file} cannot be searched: {found.stderr.decode()}")
+        return found.returncode == 0
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
-    """The one writing connection of an existing file; its owner begins and ends transactions.
+class SqliteWritingConnection(SqliteConnection):
+    """The one writing connection of a file."""
 
-    May be handed to another thread once, before its first use there.
-    Raises StoreUnusable if the file cannot be opened as a WAL database.
-    """
-    connection = _connect(path, "rw")
-    try:
-        journal_mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        connection.execute("PRAGMA recursive_triggers=ON")
-        connection.execute("PRAGMA secure_delete=ON")
-    except sqlite3.Error as error:
-        connection.close()
-        raise errors.StoreUnusable(f"{path} cannot be used: {error}") from error
-    if journal_mode != "wal":
-        connection.close()
-        raise errors.StoreUnusable(
-            f"{path} cannot use write-ahead logging: its file system must be a local one"
-        )
-    return connection
+    def close(self) -> None:
+        """Bring all that was committed into the file itself, then close.
 
-
-def close_writer(connection: sqlite3.Connection) -> None:
-    """Bring all that was committed into the file itself, then close. Never raises.
-
-    A read-only connection that closes later cannot do it, and a copy of the file alone would lack
-    what is still in the log beside it. Idempotent.
-    """
-    with suppress(sqlite3.Error):
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    connection.close()
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is written inside is committed at the end, or none of it. Raises sqlite3.Error."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # SQLite rolls back by itself after some faults, and refuses to do it again.
+        A read-only connection that closes later cannot do it, and a copy of the file alone would
+        lack what is still in the log beside it.
+        """
         with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
+            self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        super().close()
 
 
-def rewrite(connection: sqlite3.Connection) -> None:
-    """Write the file of a writing connection anew. Raises sqlite3.Error.
-
-    Deleted rows are overwritten as they go (`secure_delete`), but a page that was split or joined
-    may keep copies of rows which it once held. Takes the file's size again on disk, twice for
-    moments; readers go on meanwhile.
-    """
-    connection.execute("VACUUM")
+_ConnectionT = TypeVar("_ConnectionT", bound=SqliteConnection)
 
 
-def wipe(connection: sqlite3.Connection) -> bool:
-    """Bring all into the file of a writing connection, and empty the log beside it.
+class SqliteDatabase:
+    """One file, one store."""
 
-    False if a reader was in the way: then it is to be tried again. Raises sqlite3.Error.
-    """
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not busy
+    dialect = Dialect.SQLITE
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-def holds_trace(connection: sqlite3.Connection, text: str) -> bool:
-    """Does the text stand in the connection's file or in the log beside it, in use or not?
+    @property
+    def name(self) -> str:
+        return str(self.path)
 
-    Both are read from end to end, by a process of its own. A text that lies across two pages is
-    not found, here or by anybody. Raises sqlite3.Error if they cannot be read.
-    """
-    file = str(connection.execute("PRAGMA database_list").fetchone()[2])
-    found = subprocess.run(  # noqa: S603
-        [sys.executable, "-I", search.__file__, file, f"{file}-wal"],
-        input=text.encode(),
-        capture_output=True,
-        check=False,
-    )
-    if found.returncode not in (0, 1) or found.stderr:
-        raise sqlite3.OperationalError(f"{file} cannot be searched: {found.stderr.decode()}")
-    return found.returncode == 0
+    def exists(self) -> bool:
+        return self.path.exists()
 
+    def connect_reader(self) -> SqliteConnection:
+        """Read-only; the file has to exist."""
+        return self._connect(SqliteConnection, "ro")
 
-def connect_reader(path: Path) -> sqlite3.Connection:
-    """A read-only connection of an existing file; every statement is a transaction of its own.
+    def connect_writer(self) -> SqliteWritingConnection:
+        """The one writing connection of an existing file.
 
-    Raises StoreUnusable if the file cannot be opened.
-    """
-    return _connect(path, "ro")
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = sqlite3.connect(
-            f"{path.as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=_BUSY_TIMEOUT_MS / 1_000,
-        )
-        connection.execute("PRAGMA mmap_size=0")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.Error as error:
-        if connection is not None:
+        May be handed to another thread once, before its first use there. StoreUnusable is raised
+        too if the file cannot be a WAL database.
+        """
+        connection = self._connect(SqliteWritingConnection, "rw")
+        try:
+            journal_mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            connection.execute("PRAGMA recursive_triggers=ON")
+            connection.execute("PRAGMA secure_delete=ON")
+        except sqlite3.Error as error:
             connection.close()
-        raise errors.StoreUnusable(f"{path} cannot be opened: {error}") from error
-    return connection
+            raise errors.StoreUnusable(f"{self.path} cannot be used: {error}") from error
+        if journal_mode != "wal":
+            connection.close()
+            raise errors.StoreUnusable(
+                f"{self.path} cannot use write-ahead logging: its file system must be a local one"
+            )
+        return connection
+
+    @contextmanager
+    def migrating(self) -> Iterator[sqlalchemy.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)
+        except OSError as error:
+            raise errors.StoreUnusable(
+                f"{self.path} cannot be written: {error.strerror}"
+            ) from error
+        self.connect_writer().close()
+        # A pool would keep a second writing connection of the file alive.
+        engine = create_engine(URL.create("sqlite", database=str(self.path)), poolclass=NullPool)
+        event.listen(engine, "connect", _leave_transactions_to_us)
+        event.listen(engine, "begin", _begin_immediate)
+        with engine.begin() as connection:
+            yield connection
+
+    def _connect(self, kind: type[_ConnectionT], mode: str) -> _ConnectionT:
+        connection: _ConnectionT | None = None
+        try:
+            connection = sqlite3.connect(
+                f"{self.path.as_uri()}?mode={mode}",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=_BUSY_TIMEOUT_MS / 1_000,
+                factory=kind,
+            )
+            connection.execute("PRAGMA mmap_size=0")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            if connection is not None:
+                connection.close()
+            raise errors.StoreUnusable(f"{self.path} cannot be opened: {error}") from error
+        return connection
+
+
+def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:
+    # The driver would begin some transactions by itself, and take the write lock late.
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_immediate(connection: sqlalchemy.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""The log as the rest of the service sees it; `sqlite` is an implementation.
+"""The log as the rest of the service sees it; `reader`, `sqlite` and `postgres` implement it.
 
 Both halves are synchronous and are each used by one thread at a time.
 """

@@ -1,4 +1,4 @@
-"""The views as the rest of the service sees them; `sqlite` is an implementation.
+"""The views as the rest of the service sees them; `reader` and `writer` implement it.
 
 Both halves are synchronous and are each used by one thread at a time. Reads raise
 ViewsUnavailable if the store cannot be read.

@@ -24,7 +24,8 @@ from service.client import (
     Update,
     Watch,
 )
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent
 from service.eventlog.sqlite import SqliteLogWriter
 from service.gen.plugchat.status.v1 import status_pb2 as pb
@@ -207,8 +208,8 @@ async def test_a_mirror_begins_again_when_it_has_to(tmp_path: Path) -> None:
 def _record(data_dir: Path, *days_ago: float) -> None:
     """A callback about a message of its own, received then."""
     now_us = time.time_ns() // 1_000
-    upgrade_sqlite(Store.EVENT_LOG, data_dir / "events.db")
-    with closing(SqliteLogWriter(data_dir / "events.db")) as writer:
+    upgrade(Store.EVENT_LOG, SqliteDatabase(data_dir / "events.db"))
+    with closing(SqliteLogWriter(SqliteDatabase(data_dir / "events.db"))) as writer:
         writer.append(
             [
                 NewEvent(

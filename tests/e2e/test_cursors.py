@@ -9,9 +9,11 @@ import grpc.aio
 import httpx
 import pytest
 
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import Position
 from service.eventlog.log import BaselineChange
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api, callback, error_info, fresh_id, post
 from tests.server_process import ServerProcess
@@ -81,7 +83,10 @@ async def test_cursors_after_a_restored_backup(server: ServerProcess, tmp_path: 
 
 def _remove_up_to(path: Path, position: Position) -> None:
     """What retention does to the log; its views stay as they are, as if it was killed there."""
-    with closing(SqliteLogReader(path)) as reader, closing(SqliteLogWriter(path)) as writer:
+    with (
+        closing(StoredLogReader(SqliteDatabase(path))) as reader,
+        closing(SqliteLogWriter(SqliteDatabase(path))) as writer,
+    ):
         last = reader.mark(position)
         assert last is not None
         writer.cut(last, BaselineChange())

@@ -20,7 +20,8 @@ import pytest
 import trustme
 
 from service.clock import SystemClock
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent
 from service.eventlog.sqlite import SqliteLogWriter
 from service.gen.plugchat.status.v1 import status_pb2 as pb
@@ -42,10 +43,10 @@ def recorded(data_dir: Path, bodies: Iterable[bytes]) -> None:
     """A log that holds these callbacks, and that nobody has served yet."""
     data_dir.mkdir(exist_ok=True)
     path = data_dir / "events.db"
-    upgrade_sqlite(Store.EVENT_LOG, path)
+    upgrade(Store.EVENT_LOG, SqliteDatabase(path))
     now_us = SystemClock().now_us()
     waiting = iter(bodies)
-    with closing(SqliteLogWriter(path)) as writer:
+    with closing(SqliteLogWriter(SqliteDatabase(path))) as writer:
         while batch := list(itertools.islice(waiting, 200)):
             writer.append([NewEvent("acme", now_us, EventKind.CALLBACK, one) for one in batch])
 

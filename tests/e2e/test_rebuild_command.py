@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent
 from service.eventlog.sqlite import SqliteLogWriter
 from tests.command import plugstatus
@@ -153,8 +154,8 @@ def test_deep_bodies_are_folded_without_a_server_too(tmp_path: Path) -> None:
         b"[" * 990,
         b"]" * 990,
     )
-    upgrade_sqlite(Store.EVENT_LOG, tmp_path / "events.db")
-    with closing(SqliteLogWriter(tmp_path / "events.db")) as writer:
+    upgrade(Store.EVENT_LOG, SqliteDatabase(tmp_path / "events.db"))
+    with closing(SqliteLogWriter(SqliteDatabase(tmp_path / "events.db"))) as writer:
         writer.append([NewEvent("acme", BEGIN_US, EventKind.CALLBACK, deep)])
     rebuilt = alone(tmp_path)
 

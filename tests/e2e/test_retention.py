@@ -14,9 +14,11 @@ import httpx
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api, callback, error_info, fresh_id, post
 from tests.command import plugstatus
@@ -33,8 +35,8 @@ def _days_ago(days: float) -> int:
 
 def _record(data_dir: Path, *said: tuple[float, dict[str, Any]]) -> None:
     """Callbacks received so many days ago."""
-    upgrade_sqlite(Store.EVENT_LOG, data_dir / "events.db")
-    with closing(SqliteLogWriter(data_dir / "events.db")) as writer:
+    upgrade(Store.EVENT_LOG, SqliteDatabase(data_dir / "events.db"))
+    with closing(SqliteLogWriter(SqliteDatabase(data_dir / "events.db"))) as writer:
         writer.append(
             [
                 NewEvent("acme", _days_ago(days), EventKind.CALLBACK, json.dumps(body).encode())
@@ -206,7 +208,7 @@ def test_killed_between_the_stores(tmp_path: Path) -> None:
         )
     with ServerProcess(tmp_path, RETAIN_A_DAY) as server:
         deadline = time.monotonic() + DEADLINE_S
-        with closing(SqliteLogReader(tmp_path / "events.db")) as log:
+        with closing(StoredLogReader(SqliteDatabase(tmp_path / "events.db"))) as log:
             while log.kept_from() < KEPT_FROM:
                 assert time.monotonic() < deadline
         server.signal(signal.SIGKILL)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from alembic.script import ScriptDirectory
 
-from service.database.schema import Store, known_revision, upgrade_sqlite
+from service.database.schema import Store, known_revision, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api
 from tests.command import plugstatus
@@ -70,7 +71,7 @@ def test_an_upgrade_keeps_every_row(store: Store, revision: str, tmp_path: Path)
     _restore(revision, path)
     before = _rows(path)
 
-    reached = upgrade_sqlite(store, path)
+    reached = upgrade(store, SqliteDatabase(path))
 
     assert known_revision(store) == reached
     assert before == _rows(path)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, Position
-from service.eventlog.sqlite import SqliteLogReader
+from service.eventlog.reader import StoredLogReader
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.faults.bodies import Bodies, Body, number_of
 from tests.faults.history import History, LoggedEvent, Outage, Stream
@@ -209,7 +210,7 @@ class Once(Watcher):
 
 def _logged(data_dir: Path) -> list[LoggedEvent]:
     found: list[LoggedEvent] = []
-    with closing(SqliteLogReader(data_dir / "events.db")) as log:
+    with closing(StoredLogReader(SqliteDatabase(data_dir / "events.db"))) as log:
         while events := log.read(
             Position(found[-1].position if found else 0), events_max=1_000, bytes_max=2**24
         ):

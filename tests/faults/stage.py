@@ -10,7 +10,8 @@ from pathlib import Path
 import grpc.aio
 import httpx
 
-from service.eventlog.sqlite import SqliteLogReader
+from service.database.sqlite import SqliteDatabase
+from service.eventlog.reader import StoredLogReader
 from service.wire.cursor import CursorCodec
 from tests.faults.bodies import Body
 from tests.faults.history import History, Post
@@ -57,7 +58,7 @@ class Stage:
         self.server = server
         self._http, self._grpc = server.http, server.grpc
         self.history = history
-        log = SqliteLogReader(server.data_dir / "events.db")
+        log = StoredLogReader(SqliteDatabase(server.data_dir / "events.db"))
         self.history.log_identity = log.identity
         log.close()
         self.codec = CursorCodec(self.history.log_identity)

@@ -10,14 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service import errors
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import ORIGIN, EventKind, Mark, Position
 from service.domain.instance import ConnectionState, Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.eventlog import baseline as rows
 from service.eventlog.baseline import BaselinePart
 from service.eventlog.log import BaselineChange, LogReader, LogWriter
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from tests.domain_values import NOW_US, ids, message, messages, recipients, webhook_update
 from tests.logs import LogUnderTest, appended, new_event
 from tests.processes import child, lines
@@ -297,8 +299,9 @@ from service.domain.events import EventKind, Mark, NewEvent, Position
 from service.domain.message import MessageKey
 from service.eventlog import baseline as rows
 from service.eventlog.log import BaselineChange
+from service.database.sqlite import SqliteDatabase
+from service.eventlog.reader import StoredLogReader
 from service.eventlog.sqlite import SqliteLogWriter
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
 from tests.domain_values import NOW_US, message, webhook_update
 
 what, original, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -309,7 +312,7 @@ change = BaselineChange(
 )
 
 def killed_at(moment, path):
-    writer, seen = SqliteLogWriter(path), itertools.count(1)
+    writer, seen = SqliteLogWriter(SqliteDatabase(path)), itertools.count(1)
     def count(_):
         if next(seen) == moment:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -340,8 +343,8 @@ def test_a_removal_that_is_killed_has_not_happened(what: str, tmp_path: Path) ->
     all of it has happened."""
     original, folder = tmp_path / "original.db", tmp_path / "killed"
     folder.mkdir()
-    upgrade_sqlite(Store.EVENT_LOG, original)
-    with closing(SqliteLogWriter(original)) as writer:
+    upgrade(Store.EVENT_LOG, SqliteDatabase(original))
+    with closing(SqliteLogWriter(SqliteDatabase(original))) as writer:
         writer.append([new_event(b"body") for _ in range(6)])
         writer.cut(
             Mark(Position(1), NOW_US), BaselineChange(put=[rows.message_row(message("old"))])
@@ -350,7 +353,7 @@ def test_a_removal_that_is_killed_has_not_happened(what: str, tmp_path: Path) ->
         told = list(lines(process))
     found = []
     for path in (original, *(folder / f"{line.split()[1]}.db" for line in told)):
-        with closing(SqliteLogReader(path)) as reader:
+        with closing(StoredLogReader(SqliteDatabase(path))) as reader:
             found.append(_everything(reader))
 
     assert [line.split()[0] for line in told] == ["killed"] * (len(told) - 1) + ["finished"]

@@ -8,9 +8,10 @@ import pytest
 from service.domain.events import Place, Position
 from service.domain.message import Message
 from service.domain.status import Status
-from service.views.sqlite_reader import SqliteViewsReader
+from service.views.reader import StoredViewsReader
 from service.views.store import MessageFilter
 from tests.domain_values import message
+from tests.sqlite_stores import connection_of
 from tests.view_stores import VIEW_STORES, batch
 
 NEWEST = Place(Position(2**62))
@@ -73,8 +74,8 @@ class Site:
             return 0
 
         with closing(self._views.open_reader()) as reader:
-            assert isinstance(reader, SqliteViewsReader)
-            reader._connection.set_progress_handler(count, 1)
+            assert isinstance(reader, StoredViewsReader)
+            connection_of(reader).set_progress_handler(count, 1)
             page = reader.last_changed(wanted, before, PAGE, LOOKED_MAX)
             return len(page.messages), steps
 

@@ -12,16 +12,18 @@ import pytest
 
 from service.clock import SystemClock
 from service.config import Limits
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent, Position, QuarantineReason
 from service.domain.message import Folded, Message, MessageKey, Recipient, Report, fold
 from service.errors import StoreUnusable
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.projector import batch
 from service.projector.runner import Projector
 from service.telemetry import Metrics
-from service.views.sqlite_reader import SqliteViewsReader
-from service.views.sqlite_writer import SqliteViewsWriter
+from service.views.reader import StoredViewsReader
+from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
 
 DEADLINE_S = 60.0
@@ -37,14 +39,14 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.events, self.views = folder / "events.db", folder / "views.db"
-        upgrade_sqlite(Store.EVENT_LOG, self.events)
-        upgrade_sqlite(Store.VIEWS, self.views)
+        upgrade(Store.EVENT_LOG, SqliteDatabase(self.events))
+        upgrade(Store.VIEWS, SqliteDatabase(self.views))
         self.metrics = Metrics()
         self._advanced = asyncio.Event()
 
     def append(self, bodies: Sequence[bytes]) -> Position:
         """The last one's position."""
-        with closing(SqliteLogWriter(self.events)) as writer:
+        with closing(SqliteLogWriter(SqliteDatabase(self.events))) as writer:
             first = writer.append(
                 [NewEvent("acme", 1_700_000_000_000_000, EventKind.CALLBACK, b) for b in bodies]
             )
@@ -52,12 +54,12 @@ class Site:
 
     @asynccontextmanager
     async def projecting(self) -> AsyncIterator[Projector]:
-        with closing(SqliteLogReader(self.events)) as log:
+        with closing(StoredLogReader(SqliteDatabase(self.events))) as log:
             identity = log.identity
         loop = asyncio.get_running_loop()
         projector = Projector(
-            open_log=partial(SqliteLogReader, self.events),
-            open_views=partial(SqliteViewsWriter, self.views, identity),
+            open_log=partial(StoredLogReader, SqliteDatabase(self.events)),
+            open_views=partial(StoredViewsWriter, SqliteDatabase(self.views), identity),
             cursors=CursorCodec(identity),
             on_advance=lambda: _on_loop(loop, self._advanced),
             clock=SystemClock(),
@@ -72,7 +74,7 @@ class Site:
 
     async def reached(self, position: Position) -> None:
         """Wait until the views stand there."""
-        with closing(SqliteViewsReader(self.views)) as reader:
+        with closing(StoredViewsReader(SqliteDatabase(self.views))) as reader:
             async with asyncio.timeout(DEADLINE_S):
                 while reader.checkpoint().mark.position < position:
                     self._advanced.clear()
@@ -80,11 +82,11 @@ class Site:
                         await self._advanced.wait()
 
     def message(self, message_id: str) -> Message | None:
-        with closing(SqliteViewsReader(self.views)) as reader:
+        with closing(StoredViewsReader(SqliteDatabase(self.views))) as reader:
             return reader.message(MessageKey("acme", message_id))
 
     def quarantined(self) -> dict[int, QuarantineReason]:
-        with closing(SqliteViewsReader(self.views)) as reader:
+        with closing(StoredViewsReader(SqliteDatabase(self.views))) as reader:
             rows = reader.quarantine("", Position(2**62), 1_000)
         return {row.position: row.reason for row in rows}
 
@@ -205,7 +207,7 @@ async def test_views_of_another_log_are_refused(site: Site, tmp_path: Path) -> N
     elsewhere = Site(other)
     with (
         closing(sqlite3.connect(elsewhere.events)) as log,
-        closing(SqliteLogReader(site.events)) as own,
+        closing(StoredLogReader(SqliteDatabase(site.events))) as own,
     ):
         log.execute("DROP TRIGGER log_update")
         log.execute("UPDATE log SET identity = ?", (own.identity,))

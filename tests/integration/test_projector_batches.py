@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 from service.config import Limits
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent, Position
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.projector.follower import Follower
-from service.views.sqlite_writer import SqliteViewsWriter
 from service.views.tables import TABLES
+from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
+from tests.sqlite_stores import connection_of
 
 RECEIVED_US = 1_793_491_200_000_000
 WORDS = ["SENT", "RECEIVED", "READ", "PLAYED", "FAILED", "READ_BY_ME", "odd", ""]
@@ -42,19 +45,19 @@ class _Folding:
 
     def __init__(self, folder: Path, bodies: Sequence[bytes]) -> None:
         self._views_path, events = folder / "views.db", folder / "events.db"
-        upgrade_sqlite(Store.EVENT_LOG, events)
-        upgrade_sqlite(Store.VIEWS, self._views_path)
-        with closing(SqliteLogWriter(events)) as writer:
+        upgrade(Store.EVENT_LOG, SqliteDatabase(events))
+        upgrade(Store.VIEWS, SqliteDatabase(self._views_path))
+        with closing(SqliteLogWriter(SqliteDatabase(events))) as writer:
             writer.append(
                 [
                     NewEvent("acme", RECEIVED_US + at, EventKind.CALLBACK, each)
                     for at, each in enumerate(bodies)
                 ]
             )
-        self.log = SqliteLogReader(events)
+        self.log = StoredLogReader(SqliteDatabase(events))
         # One identity for all, so that cursors can be compared as they stand in the rows.
         self.cursors = CursorCodec("00" * 16)
-        self.views = SqliteViewsWriter(self._views_path, self.log.identity)
+        self.views = StoredViewsWriter(SqliteDatabase(self._views_path), self.log.identity)
         self.statements: list[str] = []
 
     def fold(self, events_max: int, reports_max: int, until: int = 10**9) -> None:
@@ -122,9 +125,9 @@ def test_a_report_costs_the_same_in_a_group_of_any_size(tmp_path: Path) -> None:
     def work(until: int) -> int:
         nonlocal steps
         steps = 0
-        folding.views._connection.set_progress_handler(count, 1)
+        connection_of(folding.views).set_progress_handler(count, 1)
         folding.fold(1, 1, until)
-        folding.views._connection.set_progress_handler(None, 0)
+        connection_of(folding.views).set_progress_handler(None, 0)
         return steps
 
     folding.fold(100, 100, 2)

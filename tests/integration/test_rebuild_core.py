@@ -13,10 +13,11 @@ import pytest
 from service import config
 from service.clock import Clock
 from service.core import Core
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import BEFORE_FIRST, Place, Position
 from service.domain.message import MessageKey
 from service.telemetry import Metrics
-from service.views.sqlite_reader import SqliteViewsReader
+from service.views.reader import StoredViewsReader
 from service.views.store import FeedFilter, MessageFilter
 from tests.clock import FakeClock
 from tests.histories import BEGIN_US, Said, random_callbacks, spare_rows
@@ -63,7 +64,7 @@ def half(site: RebuildSite) -> None:
     raise AssertionError("it ended")
 
 
-def seen(reader: SqliteViewsReader) -> list[object]:
+def seen(reader: StoredViewsReader) -> list[object]:
     """Each of these is one read, of one moment: whole, whatever is switched or cleared."""
     key = MessageKey("acme", "M1")
     head = reader.checkpoint().mark
@@ -83,7 +84,7 @@ def seen(reader: SqliteViewsReader) -> list[object]:
 async def test_readers_always_see_whole_views(site: RebuildSite) -> None:
     """On threads of their own, through switches and clearing: every read finds what was there."""
     path = site.data_dir / "views.db"
-    with closing(SqliteViewsReader(path)) as reader:
+    with closing(StoredViewsReader(SqliteDatabase(path))) as reader:
         expected = seen(reader)
     site.close()
     done = threading.Event()
@@ -92,7 +93,7 @@ async def test_readers_always_see_whole_views(site: RebuildSite) -> None:
 
     def keep_reading(number: int) -> None:
         try:
-            with closing(SqliteViewsReader(path)) as reader:
+            with closing(StoredViewsReader(SqliteDatabase(path))) as reader:
                 while not done.is_set():
                     found = seen(reader)
                     wrong.extend(

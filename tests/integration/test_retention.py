@@ -14,7 +14,8 @@ import pytest
 
 from service import config
 from service.core import Core
-from service.database.schema import Store, upgrade_sqlite
+from service.database.schema import Store, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.erasure import Erasure, Subject
 from service.domain.events import (
     BEFORE_FIRST,
@@ -33,7 +34,7 @@ from service.projector.retention import Retention
 from service.telemetry import Metrics
 from service.upkeep.baseline import forgotten
 from service.upkeep.scan import buried, look
-from service.views.sqlite_reader import SqliteViewsReader
+from service.views.reader import StoredViewsReader
 from service.views.store import ViewsBatch
 from tests.clock import FakeClock
 from tests.fold_model import BEGIN_US, HOUR_US, PHONES
@@ -123,7 +124,7 @@ def test_an_erasure_that_waits_is_folded_before_anything_is_removed(
     for _ in Retention(Position(2), writing, site.cursors, SMALL)(site.hands):
         # As the projector does, between steps.
         site.follow()
-    with closing(SqliteViewsReader(site.data_dir / "views.db")) as reader:
+    with closing(StoredViewsReader(SqliteDatabase(site.data_dir / "views.db"))) as reader:
         shown = reader.recipients(MessageKey("acme", "G"), "", 9)
     kept_from, checked = site.log.kept_from(), site.checked()
     site.close()
@@ -277,6 +278,6 @@ async def test_an_empty_log_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def _record(data_dir: Path, *times_us: float) -> None:
-    upgrade_sqlite(Store.EVENT_LOG, data_dir / "events.db")
-    with closing(SqliteLogWriter(data_dir / "events.db")) as writer:
+    upgrade(Store.EVENT_LOG, SqliteDatabase(data_dir / "events.db"))
+    with closing(SqliteLogWriter(SqliteDatabase(data_dir / "events.db"))) as writer:
         writer.append([NewEvent("acme", int(one), EventKind.CALLBACK, b"{}") for one in times_us])

@@ -23,11 +23,13 @@ CHUNKS = 3
 KILLED = """
 import os, random, shutil, signal, sys
 from pathlib import Path
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.domain.events import Position
 from service.projector.retention import Retention
 from service.projector.task import Hands
-from service.views.sqlite_writer import SqliteViewsWriter
+from service.database.sqlite import SqliteDatabase
+from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
 from tests.rebuild_site import SMALL
 
@@ -36,9 +38,9 @@ dice, most = random.Random(int(sys.argv[4])), int(sys.argv[5])
 
 def retained(data_dir, on_statement):
     shutil.copytree(original, data_dir)
-    log = SqliteLogReader(data_dir / "events.db")
-    views = SqliteViewsWriter(data_dir / "views.db", log.identity)
-    writer = SqliteLogWriter(data_dir / "events.db")
+    log = StoredLogReader(SqliteDatabase(data_dir / "events.db"))
+    views = StoredViewsWriter(SqliteDatabase(data_dir / "views.db"), log.identity)
+    writer = SqliteLogWriter(SqliteDatabase(data_dir / "events.db"))
     views._connection.set_trace_callback(lambda sql: on_statement("views", sql))
     writer._connection.set_trace_callback(lambda sql: on_statement("log", sql))
     task = Retention(Position(keep_from), lambda act: act(writer), CursorCodec(log.identity), SMALL)

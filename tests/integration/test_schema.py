@@ -10,19 +10,22 @@ from alembic.migration import MigrationContext
 from sqlalchemy import URL, MetaData, NullPool, create_engine
 
 from service import errors
+from service.database.opening import database_of
 from service.database.schema import (
     Store,
     known_revision,
-    require_current_sqlite,
-    upgrade_sqlite,
+    require_current,
+    upgrade,
 )
-from service.database.sqlite import connect_reader, connect_writer, database_path
+from service.database.sqlite import SqliteDatabase
 from service.eventlog import tables as eventlog_tables
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.views import tables as views_tables
 from tests.killed_upgrades import UPGRADE_KILLED_AT
 from tests.logs import new_event
 from tests.processes import child, lines
+from tests.sqlite_stores import pragmas_of
 
 SYNCHRONOUS_FULL = 2
 
@@ -50,9 +53,9 @@ def _execute(path: Path, sql: str) -> None:
 
 def test_an_upgrade_creates_the_store(store: Store, path: Path) -> None:
     """A missing file and its folder are created with the newest schema, for their owner only."""
-    revision = upgrade_sqlite(store, path)
+    revision = upgrade(store, SqliteDatabase(path))
 
-    require_current_sqlite(store, path)
+    require_current(store, SqliteDatabase(path))
 
     assert known_revision(store) == revision
     assert 0o600 == path.stat().st_mode & 0o777
@@ -67,7 +70,7 @@ def test_the_tables_are_those_the_statements_are_built_from(
     store: Store, tables: MetaData, path: Path
 ) -> None:
     """Migrations make exactly the tables, columns and indexes that the code describes."""
-    upgrade_sqlite(store, path)
+    upgrade(store, SqliteDatabase(path))
     engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
 
     with engine.connect() as connection:
@@ -82,11 +85,11 @@ def test_the_tables_are_those_the_statements_are_built_from(
 
 def test_an_upgrade_of_a_current_store_changes_nothing(store: Store, path: Path) -> None:
     """A second upgrade leaves schema and content as they are."""
-    upgrade_sqlite(store, path)
+    upgrade(store, SqliteDatabase(path))
     schema = _schema(path)
     content = path.read_bytes()
 
-    revision = upgrade_sqlite(store, path)
+    revision = upgrade(store, SqliteDatabase(path))
 
     assert known_revision(store) == revision
     assert schema == _schema(path)
@@ -95,14 +98,17 @@ def test_an_upgrade_of_a_current_store_changes_nothing(store: Store, path: Path)
 
 def test_a_log_keeps_its_identity_and_events_over_upgrades(path: Path) -> None:
     """An upgrade of a log that is in use keeps who it is and what it holds."""
-    upgrade_sqlite(Store.EVENT_LOG, path)
-    with closing(SqliteLogWriter(path)) as writer, closing(SqliteLogReader(path)) as reader:
+    upgrade(Store.EVENT_LOG, SqliteDatabase(path))
+    with (
+        closing(SqliteLogWriter(SqliteDatabase(path))) as writer,
+        closing(StoredLogReader(SqliteDatabase(path))) as reader,
+    ):
         writer.append([new_event()])
         identity = reader.identity
 
-    upgrade_sqlite(Store.EVENT_LOG, path)
+    upgrade(Store.EVENT_LOG, SqliteDatabase(path))
 
-    with closing(SqliteLogReader(path)) as reader:
+    with closing(StoredLogReader(SqliteDatabase(path))) as reader:
         assert (identity, 1) == (reader.identity, reader.head().position)
 
 
@@ -111,15 +117,15 @@ def test_a_folder_of_any_name_holds_the_store(store: Store, tmp_path: Path, name
     """Characters that mean something in a URL are only characters in a folder's name."""
     path = tmp_path / name / "store.db"
 
-    upgrade_sqlite(store, path)
-    require_current_sqlite(store, path)
+    upgrade(store, SqliteDatabase(path))
+    require_current(store, SqliteDatabase(path))
 
     assert [name] == [entry.name for entry in tmp_path.iterdir()]
 
 
 def test_a_newer_store_is_refused(store: Store, path: Path) -> None:
     """A schema newer than the program, which no longer serves it, is refused with a sentence."""
-    known = upgrade_sqlite(store, path)
+    known = upgrade(store, SqliteDatabase(path))
     _execute(path, "UPDATE alembic_version SET version_num = 'z9999'")
     _execute(path, "DELETE FROM served_revision")
     content = _schema(path)
@@ -128,9 +134,9 @@ def test_a_newer_store_is_refused(store: Store, path: Path) -> None:
         "it was written by a newer plugstatus, so run that version or a later one"
     )
 
-    for use in (upgrade_sqlite, require_current_sqlite):
+    for use in (upgrade, require_current):
         with pytest.raises(errors.SchemaNewer) as raised:
-            use(store, path)
+            use(store, SqliteDatabase(path))
 
         assert expected == str(raised.value)
     assert content == _schema(path)
@@ -138,14 +144,14 @@ def test_a_newer_store_is_refused(store: Store, path: Path) -> None:
 
 def test_a_newer_store_that_still_serves_us_is_used(store: Store, path: Path) -> None:
     """A newer schema that names the program's revision as served is used, and left as it is."""
-    upgrade_sqlite(store, path)
+    upgrade(store, SqliteDatabase(path))
     _execute(path, "UPDATE alembic_version SET version_num = 'z9999'")
     _execute(path, "INSERT INTO served_revision VALUES ('z9999')")
 
-    upgrade_sqlite(store, path)
-    require_current_sqlite(store, path)
+    upgrade(store, SqliteDatabase(path))
+    require_current(store, SqliteDatabase(path))
 
-    with closing(connect_reader(path)) as connection:
+    with closing(SqliteDatabase(path).connect_reader()) as connection:
         stored = connection.execute("SELECT version_num FROM alembic_version").fetchone()
 
     assert ("z9999",) == stored
@@ -166,7 +172,7 @@ def test_an_older_store_is_refused_with_the_command(
     )
 
     with pytest.raises(errors.SchemaOlder) as raised:
-        require_current_sqlite(store, path)
+        require_current(store, SqliteDatabase(path))
 
     assert expected == str(raised.value)
     assert exists == path.exists()
@@ -182,9 +188,9 @@ def test_a_file_that_is_no_database_is_refused(
     path = tmp_path / "store.db"
     path.write_bytes(content)
 
-    for use in (upgrade_sqlite, require_current_sqlite):
+    for use in (upgrade, require_current):
         with pytest.raises(errors.StoreUnusable, match=r"store\.db"):
-            use(store, path)
+            use(store, SqliteDatabase(path))
 
     assert content == path.read_bytes()
 
@@ -195,7 +201,7 @@ def test_a_place_that_cannot_be_written_is_refused(store: Store, tmp_path: Path)
 
     for path in (tmp_path / "file" / "store.db", tmp_path):
         with pytest.raises(errors.StoreUnusable, match=str(path)):
-            upgrade_sqlite(store, path)
+            upgrade(store, SqliteDatabase(path))
 
 
 KILLED_UPGRADES = f"""{UPGRADE_KILLED_AT}
@@ -230,22 +236,22 @@ def test_an_upgrade_that_is_killed_has_not_happened(store: Store, tmp_path: Path
 
     assert ["killed 0"] * (len(told) - 1) + ["finished True 0"] == told
     assert len(told) > 5
-    require_current_sqlite(store, path)
+    require_current(store, SqliteDatabase(path))
 
 
 @pytest.mark.parametrize("before", ["new", "upgraded", "not in WAL mode"])
 def test_the_appender_syncs_every_commit(path: Path, before: str) -> None:
     """The appender's own connection runs with WAL and synchronous=FULL, whatever came before."""
-    upgrade_sqlite(Store.EVENT_LOG, path)
+    upgrade(Store.EVENT_LOG, SqliteDatabase(path))
     if before == "upgraded":
-        upgrade_sqlite(Store.EVENT_LOG, path)
+        upgrade(Store.EVENT_LOG, SqliteDatabase(path))
     if before == "not in WAL mode":
         _execute(path, "PRAGMA journal_mode=DELETE")
 
-    with closing(SqliteLogWriter(path)) as writer:
-        opened = writer.pragmas()
+    with closing(SqliteLogWriter(SqliteDatabase(path))) as writer:
+        opened = pragmas_of(writer)
         writer.append([new_event()])
-        used = writer.pragmas()
+        used = pragmas_of(writer)
 
     expected = {"journal_mode": "wal", "synchronous": SYNCHRONOUS_FULL}
 
@@ -254,9 +260,9 @@ def test_the_appender_syncs_every_commit(path: Path, before: str) -> None:
 
 def test_every_writer_syncs_and_replaces_by_the_triggers(store: Store, path: Path) -> None:
     """A writing connection of either store is durable, and REPLACE asks the delete triggers."""
-    upgrade_sqlite(store, path)
+    upgrade(store, SqliteDatabase(path))
 
-    with closing(connect_writer(path)) as connection:
+    with closing(SqliteDatabase(path).connect_writer()) as connection:
         pragmas = [
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "recursive_triggers", "mmap_size")
@@ -267,10 +273,10 @@ def test_every_writer_syncs_and_replaces_by_the_triggers(store: Store, path: Pat
 
 def test_a_reader_cannot_write(store: Store, path: Path) -> None:
     """A reading connection is read-only, so it neither writes nor checkpoints."""
-    upgrade_sqlite(store, path)
+    upgrade(store, SqliteDatabase(path))
 
     with (
-        closing(connect_reader(path)) as connection,
+        closing(SqliteDatabase(path).connect_reader()) as connection,
         pytest.raises(sqlite3.OperationalError, match="readonly"),
     ):
         connection.execute("DELETE FROM served_revision")
@@ -287,7 +293,10 @@ def test_a_reader_cannot_write(store: Store, path: Path) -> None:
 def test_a_database_url_names_a_file(url: str, expected: str) -> None:
     """A SQLite URL gives the path it names, escapes undone."""
 
-    assert Path(expected) == database_path("PLUGSTATUS_EVENTS_URL", url)
+    database = database_of("PLUGSTATUS_EVENTS_URL", url, Store.EVENT_LOG)
+
+    assert isinstance(database, SqliteDatabase)
+    assert Path(expected) == database.path
 
 
 @pytest.mark.parametrize(
@@ -297,7 +306,9 @@ def test_a_database_url_names_a_file(url: str, expected: str) -> None:
         "sqlite:///:memory:",
         "sqlite:////var/a.db?mode=ro",
         "sqlite:////var/a?b/c.db",
-        "postgresql://user:5ecr3t@host/db",
+        "mysql://user:5ecr3t@host/db",
+        "postgresql+asyncpg://user:5ecr3t@host/db",
+        "postgresql://user:5ecr3t@host/",
         "/var/a.db",
         "",
     ],
@@ -305,7 +316,7 @@ def test_a_database_url_names_a_file(url: str, expected: str) -> None:
 def test_another_database_url_is_refused_by_variable(url: str) -> None:
     """Any other URL is refused with its variable and without its password."""
     with pytest.raises(errors.ConfigInvalid) as raised:
-        database_path("PLUGSTATUS_EVENTS_URL", url)
+        database_of("PLUGSTATUS_EVENTS_URL", url, Store.EVENT_LOG)
 
     assert "PLUGSTATUS_EVENTS_URL" == raised.value.variable
     assert "5ecr3t" not in str(raised.value)

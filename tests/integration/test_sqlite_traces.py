@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.database import search
-from service.database.sqlite import connect_reader, connect_writer, holds_trace, rewrite, wipe
+from service.database.sqlite import SqliteDatabase
 
 TEXT = "5511987654321"
 
@@ -18,7 +18,7 @@ TEXT = "5511987654321"
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "store.db"
     path.touch()
-    with closing(connect_writer(path)) as connection:
+    with closing(SqliteDatabase(path).connect_writer()) as connection:
         connection.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, content BLOB)")
     return path
 
@@ -30,14 +30,17 @@ def _stands_in(path: Path) -> bool:
 @pytest.mark.parametrize("size", [1, 3_000, 200_000], ids=["a row", "a page", "overflow pages"])
 def test_a_deleted_row_is_overwritten(path: Path, size: int) -> None:
     """After a wipe neither the file nor the log beside it holds what was deleted."""
-    with closing(connect_writer(path)) as writer, closing(connect_reader(path)) as reader:
+    with (
+        closing(SqliteDatabase(path).connect_writer()) as writer,
+        closing(SqliteDatabase(path).connect_reader()) as reader,
+    ):
         content = f"{TEXT}{'x' * size}{TEXT}"
         writer.executemany("INSERT INTO rows VALUES (?, ?)", [(1, content), (2, "other")])
-        stored = holds_trace(reader, TEXT)
+        stored = reader.holds_trace(TEXT)
         writer.execute("DELETE FROM rows WHERE id = 1")
-        unwiped = holds_trace(reader, TEXT)
-        wipe(writer)
-        wiped = holds_trace(reader, TEXT)
+        unwiped = reader.holds_trace(TEXT)
+        writer.wipe()
+        wiped = reader.holds_trace(TEXT)
 
     assert (True, True, False) == (stored, unwiped, wiped)
     assert not _stands_in(path)
@@ -51,12 +54,15 @@ def test_a_whole_wipe_takes_what_older_connections_left(path: Path) -> None:
             "INSERT INTO rows VALUES (?, ?)", [(n, f"{TEXT}{'x' * 900}") for n in range(200)]
         )
         careless.execute("DELETE FROM rows")
-    with closing(connect_writer(path)) as writer, closing(connect_reader(path)) as reader:
-        wipe(writer)
-        left = holds_trace(reader, TEXT)
-        rewrite(writer)
-        wipe(writer)
-        gone = not holds_trace(reader, TEXT)
+    with (
+        closing(SqliteDatabase(path).connect_writer()) as writer,
+        closing(SqliteDatabase(path).connect_reader()) as reader,
+    ):
+        writer.wipe()
+        left = reader.holds_trace(TEXT)
+        writer.rewrite()
+        writer.wipe()
+        gone = not reader.holds_trace(TEXT)
 
     assert (True, True) == (left, gone)
     assert not _stands_in(path)
@@ -64,16 +70,19 @@ def test_a_whole_wipe_takes_what_older_connections_left(path: Path) -> None:
 
 def test_a_reader_in_the_way_is_told(path: Path) -> None:
     """A log beside the file that a reader still needs is not emptied, and that is said."""
-    with closing(connect_writer(path)) as writer, closing(connect_reader(path)) as reader:
+    with (
+        closing(SqliteDatabase(path).connect_writer()) as writer,
+        closing(SqliteDatabase(path).connect_reader()) as reader,
+    ):
         writer.execute("PRAGMA busy_timeout=0")
         writer.execute("INSERT INTO rows VALUES (1, 'a')")
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM rows").fetchall()
         writer.execute("INSERT INTO rows VALUES (2, 'b')")
-        beside_a_reader = wipe(writer)
+        beside_a_reader = writer.wipe()
         reader.execute("ROLLBACK")
 
-        assert (False, True) == (beside_a_reader, wipe(writer))
+        assert (False, True) == (beside_a_reader, writer.wipe())
 
 
 LOCKED = """
@@ -89,9 +98,12 @@ with open(sys.argv[1], "r+b") as file:
 
 def test_looking_for_a_trace_keeps_the_locks(path: Path) -> None:
     """The search leaves SQLite's locks on the file alone: another process still sees them."""
-    with closing(connect_writer(path)) as writer, closing(connect_reader(path)) as reader:
+    with (
+        closing(SqliteDatabase(path).connect_writer()) as writer,
+        closing(SqliteDatabase(path).connect_reader()) as reader,
+    ):
         writer.execute("INSERT INTO rows VALUES (1, 'a')")
-        holds_trace(reader, TEXT)
+        reader.holds_trace(TEXT)
         seen = subprocess.run(
             [sys.executable, "-c", LOCKED, str(path)], capture_output=True, text=True, check=True
         )
@@ -112,9 +124,9 @@ def test_a_text_is_found_wherever_it_stands(tmp_path: Path, before: int) -> None
 
 def test_a_file_that_cannot_be_searched_is_told(path: Path) -> None:
     """A search that fails is an error, and never the answer that there is no trace."""
-    with closing(connect_reader(path)) as reader:
+    with closing(SqliteDatabase(path).connect_reader()) as reader:
         path.with_name("store.db-wal").unlink(missing_ok=True)
         path.with_name("store.db-wal").mkdir()
 
         with pytest.raises(sqlite3.OperationalError, match="cannot be searched"):
-            holds_trace(reader, TEXT)
+            reader.holds_trace(TEXT)

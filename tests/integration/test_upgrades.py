@@ -13,14 +13,16 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from service.config import Limits
-from service.database.schema import Store, known_revision, upgrade_sqlite
+from service.database.schema import Store, known_revision, upgrade
+from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, Position
-from service.eventlog.sqlite import SqliteLogReader, SqliteLogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
 from service.projector.follower import Follower
 from service.projector.rebuild import Rebuild
 from service.projector.retention import Retention
 from service.projector.task import Hands
-from service.views.sqlite_writer import SqliteViewsWriter
+from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
 from tests.clock import FakeClock
 from tests.fold_model import Teller
@@ -89,7 +91,7 @@ def test_an_upgraded_store_is_made_like_a_new_one(
     """The same tables, indexes and triggers; and the programs served are those that it says."""
     old, new = _restored(revision, tmp_path / "old.db"), tmp_path / "new.db"
     for path in (old, new):
-        upgrade_sqlite(store, path)
+        upgrade(store, SqliteDatabase(path))
     made = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
     served = {row[0] for row in _rows(old, "SELECT revision FROM served_revision")}
 
@@ -108,13 +110,16 @@ def test_an_upgraded_log_is_told_of_cut_and_rebuilt(tmp_path: Path) -> None:
     print(f"seed {seed}")
     events = _restored("e0001", tmp_path / "events.db")
     views = _restored("v0001", tmp_path / "views.db")
-    upgrade_sqlite(Store.EVENT_LOG, events)
-    upgrade_sqlite(Store.VIEWS, views)
+    upgrade(Store.EVENT_LOG, SqliteDatabase(events))
+    upgrade(Store.VIEWS, SqliteDatabase(views))
     teller = Teller(random.Random(seed))
     kept, rows = [], []
-    with closing(SqliteLogReader(events)) as log, closing(SqliteLogWriter(events)) as writer:
+    with (
+        closing(StoredLogReader(SqliteDatabase(events))) as log,
+        closing(SqliteLogWriter(SqliteDatabase(events))) as writer,
+    ):
         old_head = log.head().position
-        with closing(SqliteViewsWriter(views, log.identity)) as live:
+        with closing(StoredViewsWriter(SqliteDatabase(views), log.identity)) as live:
             for keep_from in (3, old_head, old_head + 20):
                 writer.append([teller.told().event for _ in range(20)])
                 _followed(log, live)
@@ -127,8 +132,8 @@ def test_an_upgraded_log_is_told_of_cut_and_rebuilt(tmp_path: Path) -> None:
                 kept.append([*removal, *checks][-1].note)
         rows.append(live_rows(tmp_path))
         views.unlink()
-        upgrade_sqlite(Store.VIEWS, views)
-        with closing(SqliteViewsWriter(views, log.identity)) as live:
+        upgrade(Store.VIEWS, SqliteDatabase(views))
+        with closing(StoredViewsWriter(SqliteDatabase(views), log.identity)) as live:
             _followed(log, live)
         rows.append(live_rows(tmp_path))
 
@@ -136,7 +141,7 @@ def test_an_upgraded_log_is_told_of_cut_and_rebuilt(tmp_path: Path) -> None:
     assert rows[0] == rows[1]
 
 
-def _followed(log: SqliteLogReader, views: SqliteViewsWriter) -> None:
+def _followed(log: StoredLogReader, views: StoredViewsWriter) -> None:
     follower = Follower(log, views, CursorCodec(log.identity), Limits(), 7)
     follower.begin()
     while waiting := follower.waiting():

@@ -1,22 +1,20 @@
-"""The views in one SQLite file, read."""
+"""The views, read."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from service import errors
-from service.database.sqlite import connect_reader, holds_trace
+from service.database.database import Database, Row
 from service.domain.events import Mark, Place, Point, Position, QuarantineReason, end_of
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient
 from service.domain.webhook import WebhookState, WebhookUpdate
-from service.views import rows
-from service.views import sqlite_statements as sql
-from service.views import sqlite_walks as walks
-from service.views.sqlite_errors import translated
-from service.views.sqlite_statements import Statements
+from service.views import rows, walks
+from service.views import statements as sql
+from service.views.faults import translated
+from service.views.statements import Statements
 from service.views.store import (
     Checkpoint,
     FeedFilter,
@@ -29,6 +27,9 @@ from service.views.store import (
     SnapshotPage,
 )
 
+_CHUNK_ROWS = 500
+"""Messages that are read at once for a page that may need many more than it shows."""
+
 
 class _Live(NamedTuple):
     """The live slot, as one transaction sees it."""
@@ -38,23 +39,28 @@ class _Live(NamedTuple):
     kept_from: Position
 
 
-class SqliteViewsReader:
-    """A read-only connection of the views' file."""
+class StoredViewsReader:
+    """A read-only connection of the views."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises StoreUnusable if the file cannot be opened."""
-        self._connection = connect_reader(path)
+    def __init__(self, database: Database) -> None:
+        """Raises StoreUnusable if they cannot be opened."""
+        self._connection = database.connect_reader()
+        self._common = sql.common(database.dialect)
+
+    @property
+    def usable(self) -> bool:
+        return self._connection.usable
 
     def close(self) -> None:
         self._connection.close()
 
     def log_identity(self) -> str:
-        with translated():
-            return str(self._connection.execute(sql.LOG_IDENTITY).fetchone()[0])
+        with translated(self._connection):
+            return str(self._one(self._common.log_identity)[0])
 
     def checkpoint(self) -> Checkpoint:
-        with translated():
-            return _live(self._connection.execute(sql.LIVE).fetchone()).checkpoint
+        with translated(self._connection):
+            return self._live().checkpoint
 
     def message(self, key: MessageKey) -> Message | None:
         with self._snapshot() as live:
@@ -77,18 +83,18 @@ class SqliteViewsReader:
         with self._snapshot() as live:
             _check_kept(live, after)
             stretch = walks.Stretch(after, until.position, rows_max)
-            with walks.reports(self._connection, live.sql, wanted, stretch) as reports:
-                for raw in islice(reports, rows_max):
-                    row = rows.feed_of(raw)
-                    looked += 1
-                    if looked > 1 and row.place.position != end.place.position:
-                        whole = Point(Place(end.place.position), end.receive_time_us)
-                    end = Point(row.place, row.receive_time_us)
-                    if wanted.matches(row):
-                        found.append(row)
-                        bytes_left -= len(row.change)
-                        if bytes_left <= 0:
-                            break
+            reports = walks.reports(self._connection, live.sql, wanted, stretch)
+            for raw in islice(reports, rows_max):
+                row = rows.feed_of(raw)
+                looked += 1
+                if looked > 1 and row.place.position != end.place.position:
+                    whole = Point(Place(end.place.position), end.receive_time_us)
+                end = Point(row.place, row.receive_time_us)
+                if wanted.matches(row):
+                    found.append(row)
+                    bytes_left -= len(row.change)
+                    if bytes_left <= 0:
+                        break
         if looked < rows_max and bytes_left > 0:
             end = end_of(until)
         elif whole is not None:
@@ -107,21 +113,20 @@ class SqliteViewsReader:
         looked = 0
         with self._snapshot() as live:
             _check_kept(live, Place(as_of))
-            walk = walks.messages_by_key(self._connection, live.sql, wanted, after, messages_max)
-            with walk as by_key:
-                for raw in islice(by_key, messages_max):
-                    message = rows.message_of(raw)
-                    looked += 1
-                    end = MessageKey(message.instance, message.message_id)
-                    if message.changed_at <= Place(as_of) and wanted.matches_message(message):
-                        found.append(message)
+            by_key = walks.messages_by_key(self._connection, live.sql, wanted, after, messages_max)
+            for raw in islice(by_key, messages_max):
+                message = rows.message_of(raw)
+                looked += 1
+                end = MessageKey(message.instance, message.message_id)
+                if message.changed_at <= Place(as_of) and wanted.matches_message(message):
+                    found.append(message)
         return SnapshotPage(
             live.checkpoint.generation, found, end if looked == messages_max else None
         )
 
     def holds_trace(self, text: str) -> bool:
-        with translated():
-            return holds_trace(self._connection, text)
+        with translated(self._connection):
+            return self._connection.holds_trace(text)
 
     def recipients(self, key: MessageKey, after: str, rows_max: int) -> list[Recipient]:
         with self._snapshot() as live:
@@ -141,20 +146,21 @@ class SqliteViewsReader:
         end = before
         with self._snapshot() as live:
             statement, parameters = _narrowest(live.sql, wanted)
-            cursor = self._connection.execute(
-                statement, (*parameters, before.position, before.index, looked_max)
-            )
-            for row in cursor:
-                message = rows.message_of(row)
-                looked += 1
-                end = message.changed_at
-                if wanted.matches(message):
-                    found.append(message)
-                    if len(found) == messages_max:
-                        break
-            cursor.close()
-        more = len(found) == messages_max or looked == looked_max
-        return MessagePage(found, end if more else None)
+            while looked < looked_max:
+                # No more at once than the page may need: a database may send all that is asked for.
+                asked = min(looked_max - looked, max(messages_max, _CHUNK_ROWS))
+                chunk = self._all(statement, (*parameters, end.position, end.index, asked))
+                for row in chunk:
+                    message = rows.message_of(row)
+                    looked += 1
+                    end = message.changed_at
+                    if wanted.matches(message):
+                        found.append(message)
+                        if len(found) == messages_max:
+                            return MessagePage(found, end)
+                if len(chunk) < asked:
+                    return MessagePage(found, None)
+        return MessagePage(found, end)
 
     def quarantine(self, instance: str, before: Position, rows_max: int) -> list[QuarantineRow]:
         with self._snapshot() as live:
@@ -198,18 +204,27 @@ class SqliteViewsReader:
 
     @contextmanager
     def _snapshot(self) -> Iterator[_Live]:
-        """The statements inside see one state of the file.
+        """The statements inside see one state of the views.
 
         So the slot they read is the live one, and whole: a rebuild empties the other one.
         """
-        with translated():
-            self._connection.execute("BEGIN")
-            try:
-                yield _live(self._connection.execute(sql.LIVE).fetchone())
-            finally:
-                self._connection.execute("ROLLBACK")
+        with translated(self._connection), self._connection.snapshot():
+            yield self._live()
 
-    def _all(self, statement: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
+    def _live(self) -> _Live:
+        slot, generation, position, receive_time_us, kept_from = self._one(self._common.live)
+        return _Live(
+            sql.of_slot(self._connection.dialect, slot),
+            Checkpoint(generation, Mark(position, receive_time_us)),
+            kept_from,
+        )
+
+    def _one(self, statement: str) -> Row:
+        row = self._connection.execute(statement).fetchone()
+        assert row is not None
+        return row
+
+    def _all(self, statement: str, parameters: Sequence[Any]) -> list[Row]:
         return self._connection.execute(statement, parameters).fetchall()
 
 
@@ -218,13 +233,6 @@ def _check_kept(live: _Live, after: Place) -> None:
         raise errors.CursorExpired(
             "retention has removed events behind this place: start from a snapshot"
         )
-
-
-def _live(row: Sequence[Any]) -> _Live:
-    slot, generation, position, receive_time_us, kept_from = row
-    return _Live(
-        sql.BY_SLOT[slot], Checkpoint(generation, Mark(position, receive_time_us)), kept_from
-    )
 
 
 def _narrowest(statements: Statements, wanted: MessageFilter) -> tuple[str, tuple[Any, ...]]:

@@ -1,15 +1,15 @@
-"""SQLite's faults as ours."""
+"""The database's faults as ours."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service import errors
+from service.database.database import Connection
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(connection: Connection) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except connection.faults as error:
         raise errors.ViewsUnavailable(f"the views cannot be used: {error}") from error

@@ -1,5 +1,6 @@
-"""Every statement over the views, compiled for SQLite once, with positional parameters."""
+"""Every statement over the views, compiled once a dialect, with positional parameters."""
 
+from functools import cache
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -14,58 +15,45 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
 
-from service.database import statements
-from service.views.tables import SLOTS, TABLES, SlotTables, generations, views
-
-
-def _upsert(table: Table) -> str:
-    keys = [column.name for column in table.primary_key]
-    statement = insert(table)
-    return statements.for_sqlite(
-        statement.on_conflict_do_update(
-            index_elements=keys,
-            set_={
-                column.name: statement.excluded[column.name]
-                for column in table.columns
-                if column.name not in keys
-            },
-        )
-    ).sql
+from service.database.database import Dialect
+from service.database.statements import Compiler, compiler
+from service.views.tables import TABLES, SlotTables, generations, views
 
 
-def _by_key(table: Table) -> str:
-    return statements.for_sqlite(
+def _by_key(compiled: Compiler, table: Table) -> str:
+    return compiled(
         select(table).where(*(column == bindparam(column.name) for column in table.primary_key))
-    ).sql
+    )
 
 
-def _newest_first(table: Table, position: str, *conditions: ColumnElement[bool]) -> str:
+def _newest_first(
+    compiled: Compiler, table: Table, position: str, *conditions: ColumnElement[bool]
+) -> str:
     place = table.c[position]
-    return statements.for_sqlite(
+    return compiled(
         select(table)
         .where(*conditions, place < bindparam("before"))
         .order_by(place.desc())
         .limit(bindparam("rows_max"))
-    ).sql
+    )
 
 
-def _last_changed(messages: Table, column: str = "") -> str:
+def _last_changed(compiled: Compiler, messages: Table, column: str = "") -> str:
     place = messages.c.changed_position, messages.c.changed_index
     statement: Select[tuple[object, ...]] = select(messages)
     if column:
         statement = statement.where(messages.c[column] == bindparam("wanted"))
-    return statements.for_sqlite(
+    return compiled(
         statement.where(tuple_(*place) < tuple_(bindparam("position"), bindparam("index")))
         .order_by(place[0].desc(), place[1].desc())
         .limit(bindparam("rows_max"))
-    ).sql
+    )
 
 
-def _feed_behind(feed: Table, *conditions: ColumnElement[bool]) -> str:
+def _feed_behind(compiled: Compiler, feed: Table, *conditions: ColumnElement[bool]) -> str:
     place = feed.c.position, feed.c.report_index
-    return statements.for_sqlite(
+    return compiled(
         select(*(column for column in feed.c if column.name != "report"))
         .where(
             *conditions,
@@ -74,7 +62,7 @@ def _feed_behind(feed: Table, *conditions: ColumnElement[bool]) -> str:
         )
         .order_by(*place)
         .limit(bindparam("rows_max"))
-    ).sql
+    )
 
 
 class Statements(NamedTuple):
@@ -128,67 +116,67 @@ class Statements(NamedTuple):
     feed_of_message: str
 
 
-def _folding(tables: SlotTables) -> dict[str, str]:
+def _folding(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     """What the projector loads by key, and writes."""
     messages, recipients, feed, quarantine, webhooks, instances = tables
     return {
-        "message": _by_key(messages),
-        "recipient": _by_key(recipients),
-        "webhook": _by_key(webhooks),
-        "instance": _by_key(instances),
-        "upsert_message": _upsert(messages),
-        "upsert_recipient": _upsert(recipients),
-        "insert_feed": statements.for_sqlite(insert(feed)).sql,
-        "upsert_quarantine": _upsert(quarantine),
-        "upsert_webhook": _upsert(webhooks),
-        "upsert_instance": _upsert(instances),
+        "message": _by_key(compiled, messages),
+        "recipient": _by_key(compiled, recipients),
+        "webhook": _by_key(compiled, webhooks),
+        "instance": _by_key(compiled, instances),
+        "upsert_message": compiled.upsert(messages),
+        "upsert_recipient": compiled.upsert(recipients),
+        "insert_feed": compiled.insert(feed),
+        "upsert_quarantine": compiled.upsert(quarantine),
+        "upsert_webhook": compiled.upsert(webhooks),
+        "upsert_instance": compiled.upsert(instances),
     }
 
 
-def _reading(tables: SlotTables) -> dict[str, str]:
+def _reading(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     """What the API asks beside keys."""
     messages = tables.messages
     feed = tables.feed
     webhooks = tables.webhooks
     last_first = webhooks.c.attempt_position.desc()
     return {
-        "messages_by_id": statements.for_sqlite(
+        "messages_by_id": compiled(
             select(messages)
             .where(messages.c.message_id == bindparam("message_id"))
             .order_by(messages.c.instance)
             .limit(bindparam("messages_max"))
-        ).sql,
-        "feed": _feed_behind(feed),
-        "last_webhook": statements.for_sqlite(
+        ),
+        "feed": _feed_behind(compiled, feed),
+        "last_webhook": compiled(
             select(webhooks)
             .where(webhooks.c.instance == bindparam("instance"))
             .order_by(last_first)
             .limit(1)
-        ).sql,
-        "webhook_by_request": statements.for_sqlite(
+        ),
+        "webhook_by_request": compiled(
             select(webhooks)
             .where(webhooks.c.request_id == bindparam("request_id"))
             .order_by(last_first)
             .limit(1)
-        ).sql,
-        "webhooks_by_state": statements.for_sqlite(
+        ),
+        "webhooks_by_state": compiled(
             select(webhooks)
             .where(webhooks.c.state == bindparam("state"))
             .order_by(webhooks.c.attempt_position)
-        ).sql,
+        ),
     }
 
 
-def _walking(tables: SlotTables) -> dict[str, str]:
+def _walking(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     """Runs of rows that are merged: messages in order of key, reports in log order."""
     messages, feed = tables.messages, tables.feed
     key = messages.c.instance, messages.c.message_id
     behind = tuple_(*key) > tuple_(bindparam("after_instance"), bindparam("after_id"))
 
     def by_key(*conditions: ColumnElement[bool]) -> str:
-        return statements.for_sqlite(
+        return compiled(
             select(messages).where(*conditions).order_by(*key).limit(bindparam("rows_max"))
-        ).sql
+        )
 
     return {
         "by_key": by_key(behind),
@@ -200,6 +188,7 @@ def _walking(tables: SlotTables) -> dict[str, str]:
             messages.c.message_id > bindparam("after_id"),
         ),
         "feed_of_message": _feed_behind(
+            compiled,
             feed,
             feed.c.instance == bindparam("instance"),
             feed.c.message_id == bindparam("message_id"),
@@ -207,17 +196,17 @@ def _walking(tables: SlotTables) -> dict[str, str]:
     }
 
 
-def _listing(tables: SlotTables) -> dict[str, str]:
+def _listing(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     """A page of a listing each."""
     messages, recipients, feed, quarantine, webhooks, instances = tables
     return {
-        "instances": statements.for_sqlite(
+        "instances": compiled(
             select(instances)
             .where(instances.c.instance > bindparam("after"))
             .order_by(instances.c.instance)
             .limit(bindparam("instances_max"))
-        ).sql,
-        "recipients": statements.for_sqlite(
+        ),
+        "recipients": compiled(
             select(recipients)
             .where(
                 recipients.c.instance == bindparam("instance"),
@@ -226,8 +215,8 @@ def _listing(tables: SlotTables) -> dict[str, str]:
             )
             .order_by(recipients.c.participant)
             .limit(bindparam("rows_max"))
-        ).sql,
-        "reports": statements.for_sqlite(
+        ),
+        "reports": compiled(
             select(feed.c.position, feed.c.report_index, feed.c.report)
             .where(
                 feed.c.instance == bindparam("instance"),
@@ -237,23 +226,23 @@ def _listing(tables: SlotTables) -> dict[str, str]:
             )
             .order_by(feed.c.position, feed.c.report_index)
             .limit(bindparam("rows_max"))
-        ).sql,
-        "quarantine": _newest_first(quarantine, "position"),
+        ),
+        "quarantine": _newest_first(compiled, quarantine, "position"),
         "quarantine_of_instance": _newest_first(
-            quarantine, "position", quarantine.c.instance == bindparam("instance")
+            compiled, quarantine, "position", quarantine.c.instance == bindparam("instance")
         ),
-        "webhooks": _newest_first(webhooks, "attempt_position"),
+        "webhooks": _newest_first(compiled, webhooks, "attempt_position"),
         "webhooks_of_instance": _newest_first(
-            webhooks, "attempt_position", webhooks.c.instance == bindparam("instance")
+            compiled, webhooks, "attempt_position", webhooks.c.instance == bindparam("instance")
         ),
-        "newest": _last_changed(messages),
-        "newest_of_instance": _last_changed(messages, "instance"),
-        "newest_of_phone": _last_changed(messages, "phone"),
-        "newest_of_status": _last_changed(messages, "status"),
+        "newest": _last_changed(compiled, messages),
+        "newest_of_instance": _last_changed(compiled, messages, "instance"),
+        "newest_of_phone": _last_changed(compiled, messages, "phone"),
+        "newest_of_status": _last_changed(compiled, messages, "status"),
     }
 
 
-def _removing(tables: SlotTables) -> dict[str, str]:
+def _removing(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     """What erasure and retention look up and delete."""
     messages, recipients, feed, quarantine, webhooks, _ = tables
     later, last = feed.alias(), webhooks.alias()
@@ -265,22 +254,22 @@ def _removing(tables: SlotTables) -> dict[str, str]:
         )
 
     def leave(table: Table) -> str:
-        return statements.for_sqlite(delete(table).where(of_message(table))).sql
+        return compiled(delete(table).where(of_message(table)))
 
     return {
-        "keys_at": statements.for_sqlite(
+        "keys_at": compiled(
             select(feed.c.instance, feed.c.message_id).where(
                 feed.c.position == bindparam("position")
             )
-        ).sql,
-        "positions_of": statements.for_sqlite(select(feed.c.position).where(of_message(feed))).sql,
+        ),
+        "positions_of": compiled(select(feed.c.position).where(of_message(feed))),
         "leave_message": leave(messages),
         "leave_recipients": leave(recipients),
         "leave_feed": leave(feed),
-        "release": statements.for_sqlite(
+        "release": compiled(
             delete(quarantine).where(quarantine.c.position == bindparam("of_position"))
-        ).sql,
-        "ended_before": statements.for_sqlite(
+        ),
+        "ended_before": compiled(
             select(feed.c.instance, feed.c.message_id).where(
                 feed.c.position < bindparam("before"),
                 ~exists().where(
@@ -289,14 +278,12 @@ def _removing(tables: SlotTables) -> dict[str, str]:
                     later.c.position >= bindparam("from_here"),
                 ),
             )
-        ).sql,
-        "expire_feed": statements.for_sqlite(
-            delete(feed).where(feed.c.position < bindparam("before"))
-        ).sql,
-        "expire_quarantine": statements.for_sqlite(
+        ),
+        "expire_feed": compiled(delete(feed).where(feed.c.position < bindparam("before"))),
+        "expire_quarantine": compiled(
             delete(quarantine).where(quarantine.c.position < bindparam("before"))
-        ).sql,
-        "expire_webhooks": statements.for_sqlite(
+        ),
+        "expire_webhooks": compiled(
             delete(webhooks).where(
                 webhooks.c.attempt_position < bindparam("before"),
                 exists().where(
@@ -305,85 +292,101 @@ def _removing(tables: SlotTables) -> dict[str, str]:
                     last.c.attempt_position < bindparam("as_well_before"),
                 ),
             )
-        ).sql,
+        ),
     }
 
 
-def _page(table: Table) -> str:
+def _page(compiled: Compiler, table: Table) -> str:
     key = list(table.primary_key)
-    return statements.for_sqlite(
+    return compiled(
         select(table)
         .where(tuple_(*key) > tuple_(*(bindparam(f"after_{column.name}") for column in key)))
         .order_by(*key)
         .limit(bindparam("rows_max"))
-    ).sql
+    )
 
 
-def _clear(table: Table) -> str:
+def _clear(compiled: Compiler, table: Table) -> str:
     key = list(table.primary_key)
     first = select(*key).order_by(*key).limit(bindparam("rows_max"))
-    return statements.for_sqlite(delete(table).where(tuple_(*key).in_(first))).sql
+    return compiled(delete(table).where(tuple_(*key).in_(first)))
 
 
-def _statements(slot: str) -> Statements:
-    tables = TABLES[slot]
+class Common(NamedTuple):
+    """Every statement over what stands beside the slots."""
+
+    live: str
+    generation: str
+    begin_generation: str
+    keep_from: str
+    switch: str
+    log_identity: str
+    set_log_identity: str
+    advance: str
+
+
+@cache
+def of_slot(dialect: Dialect, slot: str) -> Statements:
+    compiled, tables = compiler(dialect), TABLES[slot]
     return Statements(
-        **_folding(tables),
-        **_reading(tables),
-        **_walking(tables),
-        **_listing(tables),
-        **_removing(tables),
-        pages={name: _page(table) for name, table in tables._asdict().items()},
-        clear={name: _clear(table) for name, table in tables._asdict().items()},
+        **_folding(compiled, tables),
+        **_reading(compiled, tables),
+        **_walking(compiled, tables),
+        **_listing(compiled, tables),
+        **_removing(compiled, tables),
+        pages={name: _page(compiled, table) for name, table in tables._asdict().items()},
+        clear={name: _clear(compiled, table) for name, table in tables._asdict().items()},
     )
 
 
-BY_SLOT = {slot: _statements(slot) for slot in SLOTS}
-LIVE = statements.for_sqlite(
-    select(
-        views.c.live_slot,
-        generations.c.generation,
-        generations.c.position,
-        generations.c.receive_time_us,
-        generations.c.kept_from,
-    ).where(generations.c.slot == views.c.live_slot)
-).sql
-GENERATION = statements.for_sqlite(
-    select(
-        generations.c.generation,
-        generations.c.position,
-        generations.c.receive_time_us,
-        generations.c.kept_from,
-        generations.c.program,
-    ).where(generations.c.slot == bindparam("slot"))
-).sql
-BEGIN_GENERATION = statements.for_sqlite(
-    update(generations)
-    .values(
-        generation=bindparam("new_generation"),
-        position=bindparam("at"),
-        receive_time_us=bindparam("at_time_us"),
-        kept_from=bindparam("first_kept"),
-        program=bindparam("by_program"),
+@cache
+def common(dialect: Dialect) -> Common:
+    compiled = compiler(dialect)
+    return Common(
+        live=compiled(
+            select(
+                views.c.live_slot,
+                generations.c.generation,
+                generations.c.position,
+                generations.c.receive_time_us,
+                generations.c.kept_from,
+            ).where(generations.c.slot == views.c.live_slot)
+        ),
+        generation=compiled(
+            select(
+                generations.c.generation,
+                generations.c.position,
+                generations.c.receive_time_us,
+                generations.c.kept_from,
+                generations.c.program,
+            ).where(generations.c.slot == bindparam("slot"))
+        ),
+        begin_generation=compiled(
+            update(generations)
+            .values(
+                generation=bindparam("new_generation"),
+                position=bindparam("at"),
+                receive_time_us=bindparam("at_time_us"),
+                kept_from=bindparam("first_kept"),
+                program=bindparam("by_program"),
+            )
+            .where(generations.c.slot == bindparam("of_slot"))
+        ),
+        keep_from=compiled(
+            update(generations)
+            .values(kept_from=bindparam("first_kept"))
+            .where(generations.c.slot == bindparam("of_slot"))
+        ),
+        switch=compiled(update(views).values(live_slot=bindparam("to_slot"))),
+        log_identity=compiled(select(views.c.log_identity)),
+        set_log_identity=compiled(update(views).values(log_identity=bindparam("identity"))),
+        advance=compiled(
+            update(generations)
+            .values(position=bindparam("until"), receive_time_us=bindparam("until_time_us"))
+            .where(
+                generations.c.slot == bindparam("of_slot"),
+                generations.c.generation == bindparam("of_generation"),
+                generations.c.position == bindparam("since"),
+            )
+        ),
     )
-    .where(generations.c.slot == bindparam("of_slot"))
-).sql
-KEEP_FROM = statements.for_sqlite(
-    update(generations)
-    .values(kept_from=bindparam("first_kept"))
-    .where(generations.c.slot == bindparam("of_slot"))
-).sql
-SWITCH = statements.for_sqlite(update(views).values(live_slot=bindparam("to_slot"))).sql
-LOG_IDENTITY = statements.for_sqlite(select(views.c.log_identity)).sql
-SET_LOG_IDENTITY = statements.for_sqlite(
-    update(views).values(log_identity=bindparam("identity"))
-).sql
-ADVANCE = statements.for_sqlite(
-    update(generations)
-    .values(position=bindparam("until"), receive_time_us=bindparam("until_time_us"))
-    .where(
-        generations.c.slot == bindparam("of_slot"),
-        generations.c.generation == bindparam("of_generation"),
-        generations.c.position == bindparam("since"),
-    )
-).sql

@@ -1,24 +1,22 @@
-"""The views in one SQLite file, written: two slots, one connection."""
+"""The views, written: two slots, one connection."""
 
-import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from service import errors
-from service.database import sqlite
+from service.database.database import Connection, Database
 from service.domain.events import Mark, Position
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.webhook import WebhookUpdate
 from service.views import rows
-from service.views import sqlite_statements as sql
+from service.views import statements as sql
 from service.views.comparison import compared
-from service.views.sqlite_errors import translated
-from service.views.sqlite_statements import Statements
+from service.views.faults import translated
+from service.views.statements import Statements
 from service.views.store import Checkpoint, Comparison, ViewsBatch
 from service.views.tables import SLOTS, TABLES
 
@@ -31,11 +29,12 @@ class _Generation(NamedTuple):
     program: str
 
 
-class SqliteSlotWriter(ABC):
+class SlotWriter(ABC):
     """One slot, on a connection that someone else owns."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._common = sql.common(connection.dialect)
 
     def checkpoint(self) -> Checkpoint:
         return self._generation().checkpoint
@@ -64,20 +63,11 @@ class SqliteSlotWriter(ABC):
         return rows.instance_of(row) if row else None
 
     def keys_at(self, positions: Collection[Position]) -> set[MessageKey]:
-        found: set[MessageKey] = set()
-        with translated():
-            for position in positions:
-                cursor = self._connection.execute(self._sql().keys_at, (position,))
-                found.update(MessageKey(row[0], row[1]) for row in cursor)
-        return found
+        found = self._each(self._sql().keys_at, [(position,) for position in positions])
+        return {MessageKey(row[0], row[1]) for row in found}
 
     def positions_of(self, keys: Collection[MessageKey]) -> list[Position]:
-        found: set[Position] = set()
-        statement = self._sql().positions_of
-        with translated():
-            for key in keys:
-                found.update(row[0] for row in self._connection.execute(statement, key))
-        return sorted(found)
+        return sorted({row[0] for row in self._each(self._sql().positions_of, keys)})
 
     def apply(self, batch: ViewsBatch) -> None:
         with self._transaction():
@@ -88,10 +78,13 @@ class SqliteSlotWriter(ABC):
         """Which one."""
 
     def _sql(self) -> Statements:
-        return sql.BY_SLOT[self._slot()]
+        return self._sql_of(self._slot())
+
+    def _sql_of(self, slot: str) -> Statements:
+        return sql.of_slot(self._connection.dialect, slot)
 
     def _generation(self) -> _Generation:
-        row = self._one(sql.GENERATION, (self._slot(),))
+        row = self._one(self._common.generation, (self._slot(),))
         assert row is not None
         return _Generation(Checkpoint(row[0], Mark(row[1], row[2])), row[3], row[4])
 
@@ -99,14 +92,14 @@ class SqliteSlotWriter(ABC):
         slot = self._slot()
         since, until = batch.since, batch.until
         advanced = self._connection.execute(
-            sql.ADVANCE,
+            self._common.advance,
             (until.position, until.receive_time_us, slot, since.generation, since.mark.position),
         )
         if advanced.rowcount != 1:
             raise errors.CheckpointMoved(
                 f"the views stand at {self.checkpoint()}, and the batch begins at {since}"
             )
-        into = sql.BY_SLOT[slot]
+        into = self._sql_of(slot)
         many = self._connection.executemany
         self._leave(into, batch.refolded, reports=True)
         many(into.release, [(position,) for position in batch.released])
@@ -125,47 +118,44 @@ class SqliteSlotWriter(ABC):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with translated(), sqlite.transaction(self._connection):
+        with translated(self._connection), self._connection.transaction():
             yield
 
     def _one(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Any] | None:
-        with translated():
+        with translated(self._connection):
             row: Sequence[Any] | None = self._connection.execute(statement, parameters).fetchone()
         return row
 
     def _each(self, statement: str, keys: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-        execute = self._connection.execute
-        with translated():
-            for key in keys:
-                row = execute(statement, key).fetchone()
-                if row is not None:
-                    yield row
+        with translated(self._connection):
+            for found in self._connection.each(statement, keys):
+                yield from found
 
 
-class SqliteViewsWriter(SqliteSlotWriter):
-    """The file's one writing connection; as a slot, the live one."""
+class StoredViewsWriter(SlotWriter):
+    """As a slot, the live one."""
 
-    def __init__(self, path: Path, log_identity: str) -> None:
-        """Raises StoreUnusable if the file cannot be opened, or holds the views of another log."""
-        super().__init__(sqlite.connect_writer(path))
-        row = self._one(sql.LOG_IDENTITY)
+    def __init__(self, database: Database, log_identity: str) -> None:
+        """Raises StoreUnusable if it cannot be opened, or holds the views of another log."""
+        super().__init__(database.connect_writer())
+        row = self._one(self._common.log_identity)
         assert row is not None
         if row[0] == "":
-            with translated():
-                self._connection.execute(sql.SET_LOG_IDENTITY, (log_identity,))
+            with translated(self._connection):
+                self._connection.execute(self._common.set_log_identity, (log_identity,))
         elif row[0] != log_identity:
             self.close()
             raise errors.StoreUnusable(
-                f"{path} holds the views of another event log: move it away, and the views are "
-                "built again from this one"
+                f"{database.name} holds the views of another event log: move it away, and the "
+                "views are built again from this one"
             )
         self._live_slot = self._read_live_slot()
 
     def close(self) -> None:
-        sqlite.close_writer(self._connection)
+        self._connection.close()
 
-    def spare(self) -> "SqliteSpareWriter":
-        return SqliteSpareWriter(self._connection)
+    def spare(self) -> "StoredSpareWriter":
+        return StoredSpareWriter(self._connection)
 
     def switch(self) -> None:
         with self._transaction():
@@ -176,7 +166,7 @@ class SqliteViewsWriter(SqliteSlotWriter):
                     f"the views stand at {live_mark}, and the rebuilt ones at {spare_mark}"
                 )
             slot = spare.slot()
-            self._connection.execute(sql.SWITCH, (slot,))
+            self._connection.execute(self._common.switch, (slot,))
         # Not read again: a failing read must not leave the next batch to the other slot.
         self._live_slot = slot
 
@@ -192,7 +182,7 @@ class SqliteViewsWriter(SqliteSlotWriter):
             )
 
     def ended_before(self, position: Position) -> list[MessageKey]:
-        with translated():
+        with translated(self._connection):
             found = self._connection.execute(self._sql().ended_before, (position, position))
             return list({MessageKey(row[0], row[1]): None for row in found})
 
@@ -205,34 +195,34 @@ class SqliteViewsWriter(SqliteSlotWriter):
             execute(of.expire_feed, (kept_from,))
             execute(of.expire_quarantine, (kept_from,))
             execute(of.expire_webhooks, (kept_from, kept_from))
-            execute(sql.KEEP_FROM, (kept_from, slot))
+            execute(self._common.keep_from, (kept_from, slot))
 
     def rewrite(self) -> None:
-        with translated():
-            sqlite.rewrite(self._connection)
+        with translated(self._connection):
+            self._connection.rewrite()
 
     def wipe(self) -> bool:
-        with translated():
-            return sqlite.wipe(self._connection)
+        with translated(self._connection):
+            return self._connection.wipe()
 
     def _slot(self) -> str:
         return self._live_slot
 
     def _read_live_slot(self) -> str:
-        row = self._one(sql.LIVE)
+        row = self._one(self._common.live)
         assert row is not None
         return str(row[0])
 
     def _page(
         self, slot: str, table: str, rows_max: int, after: Sequence[Any]
     ) -> list[tuple[Any, ...]]:
-        with translated():
+        with translated(self._connection):
             return self._connection.execute(
-                sql.BY_SLOT[slot].pages[table], (*after, rows_max)
+                self._sql_of(slot).pages[table], (*after, rows_max)
             ).fetchall()
 
 
-class SqliteSpareWriter(SqliteSlotWriter):
+class StoredSpareWriter(SlotWriter):
     """The slot beside the live one."""
 
     def program(self) -> str:
@@ -241,7 +231,7 @@ class SqliteSpareWriter(SqliteSlotWriter):
     def clear(self, rows_max: int) -> int:
         cleared = 0
         with self._transaction():
-            self._connection.execute(sql.BEGIN_GENERATION, (0, 0, 0, 1, "", self._slot()))
+            self._connection.execute(self._common.begin_generation, (0, 0, 0, 1, "", self._slot()))
             for statement in self._sql().clear.values():
                 if cleared < rows_max:
                     cleared += self._connection.execute(statement, (rows_max - cleared,)).rowcount
@@ -250,7 +240,7 @@ class SqliteSpareWriter(SqliteSlotWriter):
     def begin(self, generation: int, kept_from: Position, program: str) -> None:
         with self._transaction():
             self._connection.execute(
-                sql.BEGIN_GENERATION, (generation, 0, 0, kept_from, program, self._slot())
+                self._common.begin_generation, (generation, 0, 0, kept_from, program, self._slot())
             )
 
     def slot(self) -> str:
@@ -259,6 +249,6 @@ class SqliteSpareWriter(SqliteSlotWriter):
 
     def _slot(self) -> str:
         # Asked for at every use: a switch makes it the other one.
-        row = self._one(sql.LIVE)
+        row = self._one(self._common.live)
         assert row is not None
         return next(slot for slot in SLOTS if slot != row[0])

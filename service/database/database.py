@@ -1,0 +1,133 @@
+"""What the stores ask of a database; `sqlite` and `postgres` answer.
+
+A store is written once, over these. What the databases do differently stands in their modules:
+how a connection is opened and kept durable, how a transaction begins, how many rows travel at once.
+"""
+
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import sqlalchemy
+
+Row = tuple[Any, ...]
+Parameters = Sequence[Any]
+
+
+class Dialect(enum.Enum):
+    """Whose SQL is spoken."""
+
+    SQLITE = "sqlite"
+    POSTGRES = "postgresql"
+
+
+class Cursor(Protocol):
+    """A statement's outcome."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Row | None: ...
+
+    def fetchall(self) -> list[Row]: ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+class Connection(Protocol):
+    """Used by one thread at a time. Everything raises one of `faults` if the database does."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    @property
+    def faults(self) -> tuple[type[Exception], ...]:
+        """The driver's errors."""
+        ...
+
+    @property
+    def usable(self) -> bool:
+        """False once the connection is lost: only a new one helps."""
+        ...
+
+    @property
+    def engine_version(self) -> str: ...
+
+    def execute(self, sql: str, parameters: Parameters = (), /) -> Cursor:
+        """One statement, with positional parameters; outside a transaction, one of its own."""
+        ...
+
+    def executemany(self, sql: str, parameters: Iterable[Parameters], /) -> object:
+        """The same statement for each set of parameters, in order."""
+        ...
+
+    def each(self, sql: str, parameters: Iterable[Parameters]) -> Iterator[list[Row]]:
+        """The rows of the same query for each set of parameters, in order."""
+        ...
+
+    def bounded(
+        self, sql: str, parameters: Parameters, order: str, size: str, bytes_max: int
+    ) -> list[Row]:
+        """A query's rows up to the one with which the bytes are reached.
+
+        `order` is the column the query is ordered by, `size` its last one, whose bytes count.
+        """
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What is written inside is committed at the end, or none of it."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """The queries inside see one state of the database."""
+        ...
+
+    def has_table(self, name: str) -> bool: ...
+
+    def rewrite(self) -> None:
+        """Write the store anew, without the gaps that may keep copies of deleted rows."""
+        ...
+
+    def wipe(self) -> bool:
+        """Empty what lies beside the store; False while a reader is in the way."""
+        ...
+
+    def holds_trace(self, text: str) -> bool:
+        """Does the text stand anywhere in the store's files, deleted rows included?"""
+        ...
+
+    def close(self) -> None:
+        """Never raises. Idempotent."""
+        ...
+
+
+class Database(Protocol):
+    """Where a store is. Connecting raises StoreUnusable if it cannot be reached."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    @property
+    def name(self) -> str:
+        """For people, without secrets."""
+        ...
+
+    def exists(self) -> bool:
+        """Was a store ever made here? Raises StoreUnusable if that cannot be said."""
+        ...
+
+    def connect_reader(self) -> Connection:
+        """A connection that only reads."""
+        ...
+
+    def connect_writer(self) -> Connection:
+        """A connection whose commits are on disk when they return."""
+        ...
+
+    def migrating(self) -> AbstractContextManager[sqlalchemy.Connection]:
+        """Make the place for a store if it is missing; one transaction, alone at a time.
+
+        Raises StoreUnusable if it cannot be written.
+        """
+        ...

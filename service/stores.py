@@ -1,0 +1,115 @@
+"""The two stores of a configuration: what they are, and how each is opened.
+
+Embedded (SQLite) they are files that one process owns: it takes their folders, and creates and
+upgrades them by itself. On PostgreSQL any number of processes share them, and `migrate` upgrades.
+"""
+
+from contextlib import ExitStack
+
+from service import errors
+from service.config import Config
+from service.database import schema
+from service.database.database import Database
+from service.database.lock import DataDirLock
+from service.database.opening import database_of
+from service.database.schema import Store
+from service.database.sqlite import SqliteDatabase
+from service.eventlog.log import LogReader, LogWriter
+from service.eventlog.reader import StoredLogReader
+from service.eventlog.sqlite import SqliteLogWriter
+from service.views.reader import StoredViewsReader
+from service.views.store import ViewsReader, ViewsWriter
+from service.views.writer import StoredViewsWriter
+
+
+class Stores:
+    """Every `open_…` raises StoreUnusable if the database cannot be reached."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises ConfigInvalid for URLs that do not go together."""
+        self.data_dir = config.data_dir
+        self.events = database_of("PLUGSTATUS_EVENTS_URL", config.events_url, Store.EVENT_LOG)
+        self.views = database_of("PLUGSTATUS_VIEWS_URL", config.views_url, Store.VIEWS)
+        if self.events.dialect is not self.views.dialect:
+            raise errors.ConfigInvalid(
+                "PLUGSTATUS_VIEWS_URL", "both stores are SQLite, or both PostgreSQL"
+            )
+        if self.embedded and self.events.name == self.views.name:
+            raise errors.ConfigInvalid(
+                "PLUGSTATUS_VIEWS_URL", "is the event log's file: name another one"
+            )
+
+    @property
+    def embedded(self) -> bool:
+        """Files of this machine that one process owns."""
+        return isinstance(self.events, SqliteDatabase)
+
+    def exist(self) -> bool:
+        """Is there anything to work on? Raises StoreUnusable if that cannot be said."""
+        return self.events.exists()
+
+    def lock(self) -> ExitStack:
+        """Take the data folder, and the folders of embedded stores, for this process, until closed.
+
+        A store may stand outside the data folder, and two processes must never write one file.
+        Raises DataDirInUse, ConfigInvalid.
+        """
+        files = [one.path for one in (self.events, self.views) if isinstance(one, SqliteDatabase)]
+        folders = {self.data_dir, *(file.parent for file in files)}
+        with ExitStack() as locks:
+            for folder in sorted({folder.resolve() for folder in folders}):
+                locks.callback(DataDirLock(folder).release)
+            return locks.pop_all()
+
+    def prepare(self) -> None:
+        """Embedded stores are created and upgraded; those that are shared have to be current.
+
+        Raises SchemaOlder, SchemaNewer, StoreUnusable.
+        """
+        for store, database in self._each():
+            if self.embedded:
+                schema.upgrade(store, database)
+            else:
+                schema.require_current(store, database)
+
+    def upgrade(self) -> list[tuple[str, str, str]]:
+        """Bring both to this program's schema: each one's label, place and revision.
+
+        Raises SchemaNewer, StoreUnusable.
+        """
+        return [
+            (store.label, database.name, schema.upgrade(store, database))
+            for store, database in self._each()
+        ]
+
+    def states(self) -> list[schema.StoreState]:
+        """What each of them runs on. Raises StoreUnusable if one cannot be read."""
+        return [schema.state(store, database) for store, database in self._each()]
+
+    def open_log_reader(self) -> LogReader:
+        return StoredLogReader(self.events)
+
+    def open_log_writer(self) -> LogWriter:
+        return SqliteLogWriter(self.events)
+
+    def open_views_reader(self) -> ViewsReader:
+        return StoredViewsReader(self.views)
+
+    def open_views_writer(self, log_identity: str) -> ViewsWriter:
+        """Raises StoreUnusable too if they are the views of another log."""
+        return StoredViewsWriter(self.views, log_identity)
+
+    def _each(self) -> list[tuple[Store, Database]]:
+        return [(Store.EVENT_LOG, self.events), (Store.VIEWS, self.views)]
+
+
+def migrate(config: Config) -> list[tuple[str, str, str]]:
+    """Create or upgrade both stores: label, place and revision of each.
+
+    Embedded ones only while nobody serves them. Raises DataDirInUse, SchemaNewer, StoreUnusable.
+    """
+    stores = Stores(config)
+    if not stores.embedded:
+        return stores.upgrade()
+    with stores.lock():
+        return stores.upgrade()
