@@ -15,6 +15,7 @@ from service.database.opening import database_of
 from service.database.schema import Store
 from service.database.sqlite import SqliteDatabase
 from service.eventlog.log import LogReader, LogWriter
+from service.eventlog.postgres import PostgresLogWriter
 from service.eventlog.reader import StoredLogReader
 from service.eventlog.sqlite import SqliteLogWriter
 from service.views.reader import StoredViewsReader
@@ -90,7 +91,9 @@ class Stores:
         return StoredLogReader(self.events)
 
     def open_log_writer(self) -> LogWriter:
-        return SqliteLogWriter(self.events)
+        if self.embedded:
+            return SqliteLogWriter(self.events)
+        return PostgresLogWriter(self.events)
 
     def open_views_reader(self) -> ViewsReader:
         return StoredViewsReader(self.views)

@@ -10,13 +10,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psycopg
+
 from service.database.schema import Store, upgrade
 from service.database.sqlite import SqliteDatabase
 from service.domain.events import Event, EventKind, NewEvent, Position
 from service.eventlog.log import LogReader, LogWriter
+from service.eventlog.postgres import PostgresLogWriter
 from service.eventlog.reader import StoredLogReader
 from service.eventlog.sqlite import SqliteLogWriter
 from tests.domain_values import NOW_US
+from tests.postgres import bring_back, connected, database_url, store_at, take_away
 
 
 class LogUnderTest(ABC):
@@ -64,6 +68,7 @@ class LogUnderTest(ABC):
 
 _COLUMNS = "position, instance, receive_time_us, receive_time_max_us, kind, content"
 _VALUES = f"'acme', {NOW_US}, {NOW_US}, 1, x'00'"
+_POSTGRES_VALUES = f"'acme', {NOW_US}, {NOW_US}, 1, '0'"
 
 
 class SqliteLog(LogUnderTest):
@@ -121,7 +126,62 @@ class SqliteLog(LogUnderTest):
                 connection.execute(sql, parameters)
 
 
-LOGS: dict[str, type[LogUnderTest]] = {"sqlite": SqliteLog}
+class PostgresLog(LogUnderTest):
+    refusals = (psycopg.errors.IntegrityError,)
+    forbidden = (
+        f"INSERT INTO events ({_COLUMNS}) VALUES (3, {_POSTGRES_VALUES}) "
+        "ON CONFLICT (position) DO UPDATE SET content = excluded.content",
+        f"INSERT INTO events ({_COLUMNS}) VALUES (0, {_POSTGRES_VALUES})",
+        "MERGE INTO events USING (SELECT 3 AS at) AS given ON position = at "
+        "WHEN MATCHED THEN DELETE",
+        "TRUNCATE events",
+        "TRUNCATE log",
+        "SELECT * FROM append_events('a', 0, 1, '{acme}', '{1}', '{NULL}', '{a}')",
+    )
+
+    def __init__(self, folder: Path) -> None:
+        self._url = database_url(folder)
+        self._database = store_at(self._url, Store.EVENT_LOG)
+
+    def open_writer(self) -> LogWriter:
+        return PostgresLogWriter(self._database)
+
+    def open_reader(self) -> LogReader:
+        return StoredLogReader(self._database)
+
+    def execute(self, sql: str) -> None:
+        self._run((sql, ()))
+
+    def erase(self, position: Position, tombstone: bytes) -> None:
+        sql = "UPDATE events SET kind = $1, content = $2 WHERE position = $3"
+        self._run((sql, (int(EventKind.TOMBSTONE), tombstone, position)))
+
+    def keep_from(self, position: Position) -> None:
+        self._run(
+            ("UPDATE log SET kept_from = $1", (position,)),
+            ("DELETE FROM events WHERE position < $1", (position,)),
+        )
+
+    def refuse(self, instance: str) -> None:
+        self.execute(
+            f"CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW "
+            f"WHEN (NEW.instance = '{instance}') EXECUTE FUNCTION refuse('refused')"
+        )
+
+    def take_away(self) -> None:
+        take_away(self._url)
+
+    def bring_back(self) -> None:
+        bring_back(self._url)
+
+    def _run(self, *statements: tuple[str, Sequence[Any]]) -> None:
+        with connected(self._url) as connection, connection.transaction():
+            connection.execute("SET LOCAL search_path = plugstatus_events")
+            for sql, parameters in statements:
+                connection.execute(sql.encode(), parameters)
+
+
+LOGS: dict[str, type[LogUnderTest]] = {"sqlite": SqliteLog, "postgres": PostgresLog}
 
 
 def new_event(content: bytes = b"{}", **given: Any) -> NewEvent:

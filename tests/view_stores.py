@@ -3,13 +3,15 @@
 A further implementation is one more entry of VIEW_STORES.
 """
 
+import re
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from service.database.database import Connection
 from service.database.schema import Store, upgrade
 from service.database.sqlite import SqliteDatabase
 from service.domain.events import Mark, Place, Position
@@ -25,7 +27,10 @@ from service.views.store import (
 )
 from service.views.writer import StoredViewsWriter
 from tests.domain_values import NOW_US
+from tests.postgres import connected, database_url, store_at
 from tests.sqlite_stores import connection_of
+
+_SMALL_TABLES = {"views", "generations"}
 
 LOG = "0123456789abcdef" * 2
 """The log whose views these are."""
@@ -42,6 +47,10 @@ class ViewsUnderTest(ABC):
 
     @abstractmethod
     def open_reader(self) -> ViewsReader: ...
+
+    @abstractmethod
+    def finds_by_index(self, plan: Sequence[str]) -> bool:
+        """No step looks at a whole table or sorts, but for tables of a row or two."""
 
     @abstractmethod
     def plans(self, read: Callable[[Any], object]) -> dict[str, list[str]]:
@@ -63,6 +72,13 @@ class SqliteViews(ViewsUnderTest):
     def open_reader(self) -> ViewsReader:
         return StoredViewsReader(SqliteDatabase(self._path))
 
+    def finds_by_index(self, plan: Sequence[str]) -> bool:
+        return all(
+            re.match(r"SEARCH \w+ USING |CORRELATED SCALAR SUBQUERY", step)
+            or ((scan := re.fullmatch(r"SCAN (\w+)", step)) and scan[1] in _SMALL_TABLES)
+            for step in plan
+        )
+
     def plans(self, read: Callable[[Any], object]) -> dict[str, list[str]]:
         return self._plans(StoredViewsReader(SqliteDatabase(self._path)), read)
 
@@ -83,7 +99,72 @@ class SqliteViews(ViewsUnderTest):
             }
 
 
-VIEW_STORES: dict[str, type[ViewsUnderTest]] = {"sqlite": SqliteViews}
+class PostgresViews(ViewsUnderTest):
+    def __init__(self, folder: Path) -> None:
+        self._url = database_url(folder)
+        self._database = store_at(self._url, Store.VIEWS)
+
+    def open_writer(self, log_identity: str = LOG) -> ViewsWriter:
+        return StoredViewsWriter(self._database, log_identity)
+
+    def open_reader(self) -> ViewsReader:
+        return StoredViewsReader(self._database)
+
+    def finds_by_index(self, plan: Sequence[str]) -> bool:
+        text = "\n".join(plan)
+        scanned = re.findall(r"Seq Scan on (\w+)", text)
+        return set(scanned) <= _SMALL_TABLES and "Sort" not in text
+
+    def plans(self, read: Callable[[Any], object]) -> dict[str, list[str]]:
+        return self._plans(StoredViewsReader(self._database), read)
+
+    def write_plans(self, read: Callable[[Any], object]) -> dict[str, list[str]]:
+        return self._plans(StoredViewsWriter(self._database, LOG), read)
+
+    def _plans(
+        self, store: StoredViewsReader | StoredViewsWriter, read: Callable[[Any], object]
+    ) -> dict[str, list[str]]:
+        ran: dict[str, tuple[Any, ...]] = {}
+        with closing(store):
+            overheard = _Overhearing(store._connection, ran)
+            store._connection = overheard
+            read(store)
+        with connected(self._url) as connection:
+            connection.execute("SET search_path = plugstatus_views")
+            # Small tables are read whole, which says nothing of large ones.
+            for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin"):
+                connection.execute(f"SET enable_{way} = off".encode())
+            return {
+                sql: [row[0] for row in connection.execute(f"EXPLAIN {sql}".encode(), parameters)]
+                for sql, parameters in ran.items()
+            }
+
+
+class _Overhearing:
+    """A connection that notes the queries it is asked."""
+
+    def __init__(self, connection: Connection, ran: dict[str, tuple[Any, ...]]) -> None:
+        self._connection = connection
+        self._ran = ran
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        self._ran[sql] = tuple(parameters)
+        return self._connection.execute(sql, parameters)
+
+    def each(self, sql: str, parameters: Any) -> Any:
+        every = list(parameters)
+        if every:
+            self._ran[sql] = tuple(every[0])
+        return self._connection.each(sql, every)
+
+
+VIEW_STORES: dict[str, type[ViewsUnderTest]] = {
+    "sqlite": SqliteViews,
+    "postgres": PostgresViews,
+}
 
 
 def mark(position: int) -> Mark:

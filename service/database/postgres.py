@@ -228,8 +228,8 @@ def _connection_arguments(url: URL) -> dict[str, Any]:
     ours = {
         "application_name": "plugstatus",
         "connect_timeout": _CONNECT_S,
-        # A standby, or a primary that is no longer one, must not answer with what is old.
-        "target_session_attrs": "read-write",
+        # A standby, or a primary that has become one, must not answer with what is old.
+        "target_session_attrs": "primary",
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,

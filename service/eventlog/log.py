@@ -86,6 +86,11 @@ class LogReader(Protocol):
     """Reads what is committed. Raises LogUnavailable if the store cannot be read."""
 
     @property
+    def usable(self) -> bool:
+        """False once the connection is lost: only a new reader helps."""
+        ...
+
+    @property
     def identity(self) -> str:
         """32 hex digits, made with the log and copied with it."""
         ...

@@ -251,6 +251,11 @@ class ViewsWriter(GenerationWriter, Protocol):
 class ViewsReader(Protocol):
     """The API's side."""
 
+    @property
+    def usable(self) -> bool:
+        """False once the connection is lost: only a new reader helps."""
+        ...
+
     def log_identity(self) -> str:
         """The log these views are of; empty before the first checkpoint."""
         ...

@@ -1,4 +1,4 @@
-"""The event log, and the triggers that make it append-only."""
+"""The event log, and on SQLite the triggers that make it append-only."""
 
 from uuid import uuid4
 
@@ -10,6 +10,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 TOMBSTONE = 9
 """`service.domain.events.EventKind.TOMBSTONE`, as of this revision."""
 
@@ -19,10 +21,13 @@ def upgrade() -> None:
     op.execute(f"INSERT INTO served_revision (revision) VALUES ('{revision}')")
     op.create_table(
         "log",
-        sa.Column("identity", sa.Text, nullable=False),
+        sa.Column("identity", TEXT, nullable=False),
         sa.Column("kept_from", sa.BigInteger, nullable=False),
     )
     op.execute(f"INSERT INTO log (identity, kept_from) VALUES ('{uuid4().hex}', 1)")
+    if op.get_context().dialect.name == "postgresql":
+        _create_partitioned_events()
+        return
     op.create_table(
         "events",
         sa.Column("position", sa.Integer, primary_key=True, autoincrement=True),
@@ -36,6 +41,22 @@ def upgrade() -> None:
     )
     for trigger in _guards():
         op.execute(trigger)
+
+
+def _create_partitioned_events() -> None:
+    """What stands around them, `e0002` brings."""
+    op.execute(
+        """
+        CREATE TABLE events (
+            position bigint PRIMARY KEY CHECK (position > 0),
+            instance text COLLATE "C" NOT NULL,
+            receive_time_us bigint NOT NULL,
+            receive_time_max_us bigint NOT NULL,
+            kind integer NOT NULL,
+            content bytea NOT NULL
+        ) PARTITION BY RANGE (position)
+        """
+    )
 
 
 def _guards() -> list[str]:

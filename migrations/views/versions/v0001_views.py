@@ -10,19 +10,22 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# Keys and pages are in order of code points.
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     op.create_table("served_revision", sa.Column("revision", sa.Text, primary_key=True))
     op.execute(f"INSERT INTO served_revision (revision) VALUES ('{revision}')")
     op.create_table(
         "views",
-        sa.Column("log_identity", sa.Text, nullable=False),
-        sa.Column("live_slot", sa.Text, nullable=False),
+        sa.Column("log_identity", TEXT, nullable=False),
+        sa.Column("live_slot", TEXT, nullable=False),
     )
     op.execute("INSERT INTO views (log_identity, live_slot) VALUES ('', 'a')")
     op.create_table(
         "generations",
-        sa.Column("slot", sa.Text, primary_key=True),
+        sa.Column("slot", TEXT, primary_key=True),
         sa.Column("generation", sa.BigInteger, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
         sa.Column("receive_time_us", sa.BigInteger, nullable=False),
@@ -37,21 +40,28 @@ def upgrade() -> None:
         _create_quarantine(slot)
         _create_webhooks(slot)
         _create_instances(slot)
+    if op.get_context().dialect.name == "postgresql":
+        op.create_table(
+            "leases",
+            sa.Column("name", TEXT, primary_key=True),
+            sa.Column("holder", TEXT, nullable=False),
+            sa.Column("expire_time", sa.DateTime(timezone=True), nullable=False),
+        )
 
 
 def _create_messages(slot: str) -> None:
     op.create_table(
         f"messages_{slot}",
-        sa.Column("instance", sa.Text, primary_key=True),
-        sa.Column("message_id", sa.Text, primary_key=True),
-        sa.Column("phone", sa.Text, nullable=False),
+        sa.Column("instance", TEXT, primary_key=True),
+        sa.Column("message_id", TEXT, primary_key=True),
+        sa.Column("phone", TEXT, nullable=False),
         sa.Column("is_group", sa.Boolean, nullable=False),
         sa.Column("status", sa.Integer, nullable=False),
-        sa.Column("provider_status", sa.Text, nullable=False),
-        sa.Column("stages", sa.Text, nullable=False),
+        sa.Column("provider_status", TEXT, nullable=False),
+        sa.Column("stages", TEXT, nullable=False),
         sa.Column("recipient_count", sa.Integer, nullable=False),
-        sa.Column("failure_code", sa.Text, nullable=False),
-        sa.Column("failure_reason", sa.Text, nullable=False),
+        sa.Column("failure_code", TEXT, nullable=False),
+        sa.Column("failure_reason", TEXT, nullable=False),
         sa.Column("report_count", sa.Integer, nullable=False),
         sa.Column("update_time_us", sa.BigInteger, nullable=False),
         sa.Column("changed_position", sa.BigInteger, nullable=False),
@@ -69,11 +79,11 @@ def _create_messages(slot: str) -> None:
 def _create_recipients(slot: str) -> None:
     op.create_table(
         f"recipients_{slot}",
-        sa.Column("instance", sa.Text, primary_key=True),
-        sa.Column("message_id", sa.Text, primary_key=True),
-        sa.Column("participant", sa.Text, primary_key=True),
+        sa.Column("instance", TEXT, primary_key=True),
+        sa.Column("message_id", TEXT, primary_key=True),
+        sa.Column("participant", TEXT, primary_key=True),
         sa.Column("status", sa.Integer, nullable=False),
-        sa.Column("provider_status", sa.Text, nullable=False),
+        sa.Column("provider_status", TEXT, nullable=False),
         sa.Column("occur_time_us", sa.BigInteger, nullable=False),
         sa.Column("receive_time_us", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
@@ -86,9 +96,9 @@ def _create_feed(slot: str) -> None:
         sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("report_index", sa.BigInteger, primary_key=True),
         sa.Column("receive_time_us", sa.BigInteger, nullable=False),
-        sa.Column("instance", sa.Text, nullable=False),
-        sa.Column("message_id", sa.Text, nullable=False),
-        sa.Column("phone", sa.Text, nullable=False),
+        sa.Column("instance", TEXT, nullable=False),
+        sa.Column("message_id", TEXT, nullable=False),
+        sa.Column("phone", TEXT, nullable=False),
         sa.Column("status", sa.Integer, nullable=False),
         sa.Column("changed", sa.Boolean, nullable=False),
         sa.Column("change", sa.LargeBinary, nullable=False),
@@ -101,8 +111,13 @@ def _create_feed(slot: str) -> None:
 def _create_quarantine(slot: str) -> None:
     op.create_table(
         f"quarantine_{slot}",
-        sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-        sa.Column("instance", sa.Text, nullable=False),
+        sa.Column(
+            "position",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            primary_key=True,
+            autoincrement=False,
+        ),
+        sa.Column("instance", TEXT, nullable=False),
         sa.Column("reason", sa.Integer, nullable=False),
         sa.Column("receive_time_us", sa.BigInteger, nullable=False),
     )
@@ -112,19 +127,19 @@ def _create_quarantine(slot: str) -> None:
 def _create_webhooks(slot: str) -> None:
     op.create_table(
         f"webhooks_{slot}",
-        sa.Column("update_id", sa.Text, primary_key=True),
-        sa.Column("instance", sa.Text, nullable=False),
-        sa.Column("request_id", sa.Text, nullable=False),
-        sa.Column("url", sa.Text, nullable=False),
-        sa.Column("url_sha256", sa.Text, nullable=False),
-        sa.Column("updated_by", sa.Text, nullable=False),
+        sa.Column("update_id", TEXT, primary_key=True),
+        sa.Column("instance", TEXT, nullable=False),
+        sa.Column("request_id", TEXT, nullable=False),
+        sa.Column("url", TEXT, nullable=False),
+        sa.Column("url_sha256", TEXT, nullable=False),
+        sa.Column("updated_by", TEXT, nullable=False),
         sa.Column("state", sa.Integer, nullable=False),
         sa.Column("update_time_us", sa.BigInteger, nullable=False),
-        sa.Column("error", sa.Text, nullable=False),
-        sa.Column("error_reason", sa.Text, nullable=False),
+        sa.Column("error", TEXT, nullable=False),
+        sa.Column("error_reason", TEXT, nullable=False),
         sa.Column("attempt_time_us", sa.BigInteger, nullable=False),
         sa.Column("attempt_position", sa.BigInteger, nullable=False),
-        sa.Column("url_in_force", sa.Text, nullable=False),
+        sa.Column("url_in_force", TEXT, nullable=False),
     )
     _create_index(slot, "webhooks", "attempt", ["attempt_position"])
     for name, column in (("instance",) * 2, ("request", "request_id"), ("state",) * 2):
@@ -134,7 +149,7 @@ def _create_webhooks(slot: str) -> None:
 def _create_instances(slot: str) -> None:
     op.create_table(
         f"instances_{slot}",
-        sa.Column("instance", sa.Text, primary_key=True),
+        sa.Column("instance", TEXT, primary_key=True),
         sa.Column("last_callback_time_us", sa.BigInteger, nullable=False),
         sa.Column("connection_state", sa.Integer, nullable=False),
         sa.Column("connection_time_us", sa.BigInteger, nullable=False),
