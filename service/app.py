@@ -75,6 +75,7 @@ class Application:
         self._clock = clock
         self._metrics = Metrics()
         self._closers = AsyncExitStack()
+        self._grpc: GrpcServer | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -82,14 +83,7 @@ class Application:
         except BaseException:
             await self._closers.aclose()
             raise
-        _log.info(
-            "ready",
-            version=__version__,
-            http=str(self._http.http_bind),
-            grpc=str(self._config.grpc_bind._replace(port=self._grpc.port)),
-            ops=str(self._http.ops_bind),
-            data_dir=str(self._config.data_dir),
-        )
+        _log.info("ready", version=__version__, **self._addresses())
         return self
 
     async def __aexit__(
@@ -98,7 +92,8 @@ class Application:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._grpc.begin_drain()
+        if self._grpc is not None:
+            await self._grpc.begin_drain()
         self._core.drain()
         # Side by side, because either may have to wait for a log that cannot be written.
         await asyncio.gather(self._http.drain(), self._webhooks.drain())
@@ -117,10 +112,24 @@ class Application:
         self._core = Core(config, self._clock, self._metrics)
         await self._closers.enter_async_context(self._core)
         self._build_webhooks()
-        await self._start_api()
+        if "api" in config.roles:
+            self._recover_webhooks_later()
+            await self._start_api()
         await self._start_http()
-        retaining = asyncio.create_task(self._core.upkeep.retain_by_the_clock(), name="retention")
-        self._closers.push_async_callback(cancelled, retaining)
+        if "projector" in config.roles:
+            retaining = asyncio.create_task(
+                self._core.upkeep.retain_by_the_clock(lambda: self._core.leads), name="retention"
+            )
+            self._closers.push_async_callback(cancelled, retaining)
+
+    def _addresses(self) -> dict[str, str]:
+        """Where this process can be reached, by what; and whose data folder it has."""
+        found = {"ops": str(self._http.ops_bind), "data_dir": str(self._config.data_dir)}
+        if "ingress" in self._config.roles:
+            found["http"] = str(self._http.http_bind)
+        if self._grpc is not None:
+            found["grpc"] = str(self._config.grpc_bind._replace(port=self._grpc.port))
+        return found
 
     def _build_webhooks(self) -> None:
         config = self._config
@@ -137,7 +146,10 @@ class Application:
             limits=config.limits,
             allowed_hosts=config.webhook_hosts,
             metrics=self._metrics,
+            turns=self._core.turns,
         )
+
+    def _recover_webhooks_later(self) -> None:
         recovering = asyncio.create_task(self._recover_webhooks(), name="webhook recovery")
         self._closers.push_async_callback(cancelled, recovering)
 
@@ -176,7 +188,7 @@ class Application:
         service_status = ServiceStatus(
             config, self._clock, core.log, core.views, watchers, core.hub.waits, core.stores
         )
-        self._grpc = GrpcServer(
+        grpc = GrpcServer(
             config.grpc_bind,
             Policy(self._clock, config.limits, self._metrics),
             unary={
@@ -198,8 +210,9 @@ class Application:
                 "Forget": tasks.forget,
             },
         )
-        await self._grpc.start()
-        self._closers.push_async_callback(self._grpc.stop, config.limits.drain_calls_s)
+        await grpc.start()
+        self._grpc = grpc
+        self._closers.push_async_callback(grpc.stop, config.limits.drain_calls_s)
 
     async def _start_http(self) -> None:
         self._http = Ingress(

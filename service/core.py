@@ -8,7 +8,7 @@ while nobody serves them, take it as it is.
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
@@ -20,7 +20,7 @@ from service.clock import Clock
 from service.config import Config
 from service.database.readers import ReaderPool
 from service.eventlog.group_commit import GroupCommit
-from service.eventlog.log import LogReader
+from service.eventlog.log import LogReader, LogWriter
 from service.projector.runner import Projector
 from service.projector.tasks import ProjectorTasks
 from service.stores import Stores
@@ -60,26 +60,37 @@ class Core:
         self.drain()
         await self._closers.aclose()
 
+    @property
+    def leads(self) -> bool:
+        """It is this process that projects."""
+        return self._projector.leads
+
     def drain(self) -> None:
         """End the watchers and the long tasks. Idempotent."""
         self.upkeep.drain()
         self.hub.drain()
 
     async def not_ready(self) -> list[str]:
-        """What keeps the stores from being used, each in a few words; lag never does."""
-        reasons = ["the event log cannot be written"] if self.appender.failing else []
+        """What keeps the roles' work from being done, each in a few words; lag never does."""
+        reasons = []
+        if self.appender.failing and "ingress" in self._config.roles:
+            reasons.append("the event log cannot be written")
         if self._projector.failing:
             reasons.append("the projector cannot go on")
-        for name, read in (
-            ("event log", self.log.run(lambda log: log.head())),
-            ("views", self.views.run(lambda views: views.checkpoint())),
-        ):
-            try:
-                async with asyncio.timeout(self._config.limits.ready_s):
-                    await read
-            except (errors.PlugstatusError, TimeoutError):
-                reasons.append(f"the {name} cannot be read")
+        if self._config.roles & {"projector", "api"}:
+            reasons += [
+                *await self._unreadable("event log", self.log.run(lambda log: log.head())),
+                *await self._unreadable("views", self.views.run(lambda views: views.checkpoint())),
+            ]
         return reasons
+
+    async def _unreadable(self, name: str, read: Awaitable[object]) -> list[str]:
+        try:
+            async with asyncio.timeout(self._config.limits.ready_s):
+                await read
+        except (errors.PlugstatusError, TimeoutError):
+            return [f"the {name} cannot be read"]
+        return []
 
     async def _start(self) -> None:
         config, closers = self._config, self._closers
@@ -96,7 +107,8 @@ class Core:
         self._start_projector(stores)
         self._start_appender(stores)
         await self._start_hub()
-        self._build_upkeep()
+        self._start_listeners(stores)
+        self._build_upkeep(stores)
 
     def _open_readers(self, stores: Stores) -> None:
         readers_max = self._config.limits.readers_max
@@ -127,6 +139,8 @@ class Core:
         self._projector = Projector(
             open_log=stores.open_log_reader,
             open_views=partial(stores.open_views_writer, self.identity),
+            leadership=stores.leadership(self._config.limits),
+            eager="projector" in self._config.roles,
             cursors=self.cursors,
             on_advance=lambda: _on_loop(loop, self.hub.hint),
             clock=self._clock,
@@ -141,6 +155,7 @@ class Core:
         self.appender = GroupCommit(
             stores.open_log_writer,
             self._projector.wake,
+            self._hint,
             batch_events_max=limits.batch_events_max,
             batch_bytes_max=limits.batch_bytes_max,
             waiting_events_max=limits.waiting_events_max,
@@ -151,13 +166,30 @@ class Core:
         self._metrics.log_position.set_function(lambda: self.appender.last_position)
         self._closers.push_async_callback(self.appender.close)
 
+    def _hint(self, log: LogWriter) -> None:
+        """On the appender's thread. Whoever leads here was woken already."""
+        if not self._projector.leads:
+            log.hint()
+
+    def _start_listeners(self, stores: Stores) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in stores.listeners(
+            self._projector.wake,
+            lambda: _on_loop(loop, self.hub.hint),
+            self._config.limits.retry_s,
+        ):
+            listener.start()
+            self._closers.push_async_callback(asyncio.to_thread, listener.stop)
+
     async def _start_hub(self) -> None:
         await self.hub.start()
         following = asyncio.create_task(self.hub.run(), name="hub")
         self._closers.push_async_callback(cancelled, following)
 
-    def _build_upkeep(self) -> None:
+    def _build_upkeep(self, stores: Stores) -> None:
         config = self._config
+        self.turns = stores.turns(config.limits)
+        self._closers.push_async_callback(asyncio.to_thread, self.turns.close)
         tasks = ProjectorTasks(
             self._projector,
             self.appender.remove_and_wait,
@@ -174,7 +206,9 @@ class Core:
             clock=self._clock,
             limits=config.limits,
         )
-        self.upkeep = Upkeep(parts, tasks, lambda: self.hub.place.position, config.retention_days)
+        self.upkeep = Upkeep(
+            parts, tasks, lambda: self.hub.place.position, config.retention_days, self.turns
+        )
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:

@@ -118,7 +118,7 @@ class ViewsUnavailable(RetryLater):
 
 
 class CheckpointMoved(RetryLater):
-    """Another projector has folded the same events in: whoever gets this no longer leads."""
+    """Another process has done it, or leads by now: whoever gets this steps down."""
 
 
 class ViewsBehind(RetryLater):

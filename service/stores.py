@@ -4,23 +4,29 @@ Embedded (SQLite) they are files that one process owns: it takes their folders, 
 upgrades them by itself. On PostgreSQL any number of processes share them, and `migrate` upgrades.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from service import errors
-from service.config import Config
+from service.config import Config, Limits
 from service.database import schema
-from service.database.database import Database
+from service.database.database import Database, Fence, unfenced
+from service.database.lease import Leases
+from service.database.listener import Listener
 from service.database.lock import DataDirLock
 from service.database.opening import database_of
 from service.database.schema import Store
 from service.database.sqlite import SqliteDatabase
+from service.database.turns import LeasedTurns, LocalTurns, Turns
 from service.eventlog.log import LogReader, LogWriter
 from service.eventlog.postgres import PostgresLogWriter
 from service.eventlog.reader import StoredLogReader
 from service.eventlog.sqlite import SqliteLogWriter
+from service.eventlog.writer import APPENDED
+from service.projector.leadership import Leadership, LeasedLeadership, SoleLeader
 from service.views.reader import StoredViewsReader
 from service.views.store import ViewsReader, ViewsWriter
-from service.views.writer import StoredViewsWriter
+from service.views.writer import ADVANCED, StoredViewsWriter
 
 
 class Stores:
@@ -29,13 +35,15 @@ class Stores:
     def __init__(self, config: Config) -> None:
         """Raises ConfigInvalid for URLs that do not go together."""
         self.data_dir = config.data_dir
-        self.events = database_of("PLUGSTATUS_EVENTS_URL", config.events_url, Store.EVENT_LOG)
-        self.views = database_of("PLUGSTATUS_VIEWS_URL", config.views_url, Store.VIEWS)
+        self.events = database_of(
+            "PLUGSTATUS_EVENTS_URL", config.events_url.reveal(), Store.EVENT_LOG
+        )
+        self.views = database_of("PLUGSTATUS_VIEWS_URL", config.views_url.reveal(), Store.VIEWS)
         if self.events.dialect is not self.views.dialect:
             raise errors.ConfigInvalid(
                 "PLUGSTATUS_VIEWS_URL", "both stores are SQLite, or both PostgreSQL"
             )
-        if self.embedded and self.events.name == self.views.name:
+        if self.embedded and self.events.same_place(self.views):
             raise errors.ConfigInvalid(
                 "PLUGSTATUS_VIEWS_URL", "is the event log's file: name another one"
             )
@@ -98,9 +106,34 @@ class Stores:
     def open_views_reader(self) -> ViewsReader:
         return StoredViewsReader(self.views)
 
-    def open_views_writer(self, log_identity: str) -> ViewsWriter:
+    def open_views_writer(self, log_identity: str, fence: Fence = unfenced) -> ViewsWriter:
         """Raises StoreUnusable too if they are the views of another log."""
-        return StoredViewsWriter(self.views, log_identity)
+        return StoredViewsWriter(self.views, log_identity, fence)
+
+    def leadership(self, limits: Limits) -> Leadership:
+        """Which process projects."""
+        if self.embedded:
+            return SoleLeader()
+        return LeasedLeadership(Leases(self.views, limits.lease_s), limits.renew_s)
+
+    def turns(self, limits: Limits) -> Turns:
+        """Of what is done by one process at a time."""
+        if self.embedded:
+            return LocalTurns()
+        return LeasedTurns(Leases(self.events, limits.lease_s), limits.renew_s, limits.stand_by_s)
+
+    def listeners(
+        self, appended: Callable[[], None], advanced: Callable[[], None], retry_s: float
+    ) -> list[Listener]:
+        """What hears of other processes' changes; none where there are none. Not started."""
+        if self.embedded:
+            return []
+        if self.events.same_place(self.views):
+            return [Listener(self.events, {APPENDED: appended, ADVANCED: advanced}, retry_s)]
+        return [
+            Listener(self.events, {APPENDED: appended}, retry_s),
+            Listener(self.views, {ADVANCED: advanced}, retry_s),
+        ]
 
     def _each(self) -> list[tuple[Store, Database]]:
         return [(Store.EVENT_LOG, self.events), (Store.VIEWS, self.views)]

@@ -4,19 +4,21 @@ import asyncio
 import dataclasses
 import json
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trustme
 
 from service import config, errors
-from service.api.turns import LocalTurns
 from service.api.webhooks import WebhookUpdates
 from service.clock import SystemClock
 from service.config import Limits
 from service.database import schema
+from service.database.database import Fence
 from service.database.readers import ReaderPool
 from service.database.sqlite import SqliteDatabase
+from service.database.turns import LocalTurns
 from service.domain.events import Event, EventKind, NewEvent, Position
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.eventlog.group_commit import GroupCommit
@@ -25,6 +27,7 @@ from service.eventlog.reader import StoredLogReader
 from service.eventlog.sqlite import SqliteLogWriter
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
+from service.projector.leadership import SoleLeader
 from service.projector.runner import Projector
 from service.telemetry import Metrics
 from service.views.reader import StoredViewsReader
@@ -72,7 +75,9 @@ class Stores:
 
         self.projector = Projector(
             open_log=lambda: StoredLogReader(SqliteDatabase(events)),
-            open_views=lambda: StoredViewsWriter(SqliteDatabase(views), identity),
+            open_views=partial(StoredViewsWriter, SqliteDatabase(views), identity),
+            leadership=SoleLeader(),
+            eager=True,
             cursors=CursorCodec(identity),
             on_advance=advanced,
             clock=SystemClock(),
@@ -150,10 +155,13 @@ class WatchedTurns:
         self._asked: list[str] = []
         self._changed = asyncio.Event()
 
-    def turn(self, name: str) -> AbstractAsyncContextManager[None]:
+    def turn(self, name: str) -> AbstractAsyncContextManager[Fence]:
         self._asked.append(name)
         self._changed.set()
         return self._turns.turn(name)
+
+    def close(self) -> None:
+        self._turns.close()
 
     def __len__(self) -> int:
         return len(self._turns)

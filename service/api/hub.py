@@ -174,8 +174,11 @@ class Hub:
             if not self._live and not self.waits:
                 self._move(until)
                 return
-            if not await self._hand_out_page(checkpoint):
-                return
+            try:
+                if not await self._hand_out_page(checkpoint):
+                    return
+            except errors.CursorExpired:
+                self._leave_behind(until)
 
     async def _hand_out_page(self, checkpoint: Checkpoint) -> bool:
         """False if the views were switched meanwhile; then nothing was handed out."""
@@ -196,6 +199,17 @@ class Hub:
         self._hand_out(page)
         self._move(page.end)
         return True
+
+    def _leave_behind(self, until: Point) -> None:
+        """Retention, in another process, has removed what was to be handed out next.
+
+        The live watchers are told by the store, as everybody who reads there.
+        """
+        for queue in self._live:
+            queue.leave_behind()
+        self._live.clear()
+        self._move(until)
+        self.waits.wake_all()
 
     def _hand_out(self, page: FeedPage) -> None:
         self.waits.hear(page.rows)

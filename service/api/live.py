@@ -47,6 +47,11 @@ class LiveQueue:
         self._filled.set()
         return not self.overflowed
 
+    def leave_behind(self) -> None:
+        """What follows is not handed out: the watcher reads the store again."""
+        self.overflowed = True
+        self._filled.set()
+
     def interrupt(self) -> None:
         """Wake the watcher although nothing came."""
         self._filled.set()

@@ -141,9 +141,9 @@ class Watcher:
         if self._hub.place < self.point.place:
             await self._wait_for_views(self.point.place.position)
             return Phase.SNAPSHOT
-        page = await self._awaited(
-            self._shared.views.run(lambda views: snapshot.read(views, wanted, limits))
-        )
+        page = await self._page(lambda views: snapshot.read(views, wanted, limits))
+        if page is None:
+            return Phase.SNAPSHOT
         if page.generation != self._generation:
             return await self._ended_by_a_switch(Phase.SNAPSHOT)
         for frame in page.frames:
@@ -208,13 +208,13 @@ class Watcher:
     async def _send_page(self) -> Phase:
         limits, after, wanted = self._limits, self.point.place, self.plan.wanted
         until = Mark(self._hub.place.position, self._hub.point.receive_time_us)
-        page = await self._awaited(
-            self._shared.views.run(
-                lambda views: views.feed(
-                    after, until, wanted, limits.catch_up_rows_max, limits.frame_bytes_max
-                )
+        page = await self._page(
+            lambda views: views.feed(
+                after, until, wanted, limits.catch_up_rows_max, limits.frame_bytes_max
             )
         )
+        if page is None:
+            return Phase.CATCHING_UP
         if page.generation != self._generation:
             return await self._ended_by_a_switch(Phase.CATCHING_UP)
         for frame in packed(page, wanted, self._shared.cursors, limits):
@@ -234,6 +234,14 @@ class Watcher:
         """Until they get there, or the server drains, which ends the stream."""
         with suppress(errors.ShuttingDown):
             await self._awaited(self._hub.reached(position, float("inf")))
+
+    async def _page(self, read: Callable[[ViewsReader], ResultT]) -> ResultT | None:
+        """A page of the views; None, after a pause, if they cannot be read now."""
+        try:
+            return await self._awaited(self._shared.views.run(read))
+        except errors.ViewsUnavailable:
+            await self._awaited(asyncio.sleep(self._limits.retry_s))
+            return None
 
     async def _awaited(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """What it returns. Progress goes out as long as it takes."""

@@ -28,10 +28,10 @@ from service import errors
 from service.api import outcomes
 from service.api.fields import Fields
 from service.api.outcomes import Heard
-from service.api.turns import LocalTurns, Turns
 from service.clock import Clock
 from service.config import Limits, Secret
 from service.database.readers import ReaderPool
+from service.database.turns import LocalTurns, Turns
 from service.domain.events import BEFORE_FIRST, EventKind, NewEvent, Position
 from service.domain.webhook import (
     Attempt,

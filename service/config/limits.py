@@ -70,6 +70,11 @@ class Limits:
     """Between two signs of progress of a long task."""
     poll_s: float = 1.0
     """How long a notification may be missed before polling finds the change."""
+    lease_s: float = 3.0
+    """How long a process leads without renewing its lease."""
+    renew_s: float = 1.0
+    stand_by_s: float = 0.5
+    """Between two tries of a process that stands by to lead."""
     retry_s: float = 1.0
     """Pause before a store that failed is tried again."""
     readers_max: int = 4

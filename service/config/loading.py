@@ -15,7 +15,7 @@ _INSTANCE = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]+")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 _NOT_IN_A_BASE_URL = re.compile(r"[^!-~]|[?#]")
-_SQLITE_URL = re.compile(r"sqlite(\+\w+)?:")
+_DATABASE_URL = re.compile(r"(sqlite|postgresql)(\+\w+)?:")
 _DEFAULT_OPS_BIND = Bind("127.0.0.1", 9090)
 
 
@@ -33,11 +33,14 @@ def load(values: Mapping[str, str], *, insecure: bool = False) -> Config:
     http_bind = parse_bind("HTTP_BIND", text["HTTP_BIND"])
     grpc_bind = parse_bind("GRPC_BIND", text["GRPC_BIND"])
     data_dir = Path(text["DATA_DIR"]).absolute()
+    events_url = _database_url("EVENTS_URL", text["EVENTS_URL"], _file_url(data_dir / "events.db"))
+    shared = events_url.startswith("postgresql")
+    views_default = events_url if shared else _file_url(data_dir / "views.db")
     default_ops = http_bind if http_bind.is_loopback else _DEFAULT_OPS_BIND
     config = Config(
         data_dir=data_dir,
-        events_url=_database_url("EVENTS_URL", text["EVENTS_URL"], data_dir / "events.db"),
-        views_url=_database_url("VIEWS_URL", text["VIEWS_URL"], data_dir / "views.db"),
+        events_url=Secret(events_url),
+        views_url=Secret(_database_url("VIEWS_URL", text["VIEWS_URL"], views_default)),
         http_bind=http_bind,
         grpc_bind=grpc_bind,
         ops_bind=parse_bind("OPS_BIND", text["OPS_BIND"]) if text["OPS_BIND"] else default_ops,
@@ -48,6 +51,10 @@ def load(values: Mapping[str, str], *, insecure: bool = False) -> Config:
         ignored_types=frozenset(_split(text["IGNORED_TYPES"])),
         retention_days=(
             _number("RETENTION_DAYS", text["RETENTION_DAYS"]) if text["RETENTION_DAYS"] else None
+        ),
+        spool=_spool(text["SPOOL"], shared=shared),
+        spool_bytes_max=int(
+            _number("SPOOL_BYTES_MAX", text["SPOOL_BYTES_MAX"], whole=True, below=1e15)
         ),
         watchers_max=int(_number("WATCHERS_MAX", text["WATCHERS_MAX"], whole=True)),
         watcher_stall_s=_number("WATCHER_STALL_S", text["WATCHER_STALL_S"]),
@@ -108,7 +115,7 @@ def _given(setting: Setting, values: Mapping[str, str]) -> str:
 
 
 def _check_together(config: Config, *, insecure: bool) -> None:
-    if config.roles != ROLES:
+    if config.roles != ROLES and not config.events_url.reveal().startswith("postgresql"):
         raise ConfigInvalid(
             PREFIX + "ROLES", "on SQLite one process has all three roles: leave it unset"
         )
@@ -163,12 +170,12 @@ def _roles(text: str) -> frozenset[str]:
     return roles
 
 
-def _number(name: str, text: str, *, whole: bool = False) -> float:
+def _number(name: str, text: str, *, whole: bool = False, below: float = 1e9) -> float:
     try:
         number = float(int(text)) if whole else float(text)
     except (ValueError, OverflowError):
         number = 0.0
-    if not 0 < number < 1e9:
+    if not 0 < number < below:
         kind = "a whole number" if whole else "a number"
         raise ConfigInvalid(PREFIX + name, f"{text!r} is not {kind} above 0")
     return number
@@ -185,15 +192,29 @@ def _file(name: str, text: str) -> Path | None:
     return path
 
 
-def _database_url(name: str, text: str, default: Path) -> str:
-    # Other databases' URLs hold passwords, which must not get as far as a Config.
-    if text and not _SQLITE_URL.match(text):
+def _database_url(name: str, text: str, default: str) -> str:
+    """The URL is never shown: it may hold a password."""
+    if text and not _DATABASE_URL.match(text):
         raise ConfigInvalid(
             PREFIX + name,
-            "only sqlite:/// is offered by this version: leave it unset, or name a file",
+            "is neither sqlite:/// nor postgresql://: leave it unset, or name a file or a database",
         )
+    return text or default
+
+
+def _file_url(path: Path) -> str:
     # In a URL a folder named `a?b` or `a%20b` would be another one.
-    return text or f"sqlite:///{quote(str(default))}"
+    return f"sqlite:///{quote(str(path))}"
+
+
+def _spool(text: str, *, shared: bool) -> bool:
+    if text not in {"", "on", "off"}:
+        raise ConfigInvalid(PREFIX + "SPOOL", f"{text!r} is neither on nor off")
+    if text == "on" and not shared:
+        raise ConfigInvalid(
+            PREFIX + "SPOOL", "the SQLite log is on this disk itself: leave it unset"
+        )
+    return shared and text != "off"
 
 
 def _https_url(name: str, text: str) -> str:

@@ -31,9 +31,21 @@ class Setting(NamedTuple):
 SETTINGS: tuple[Setting, ...] = (
     Setting("DATA_DIR", "FOLDER", "./data", "Folder of the embedded stores; one `serve` at a time"),
     Setting(
-        "EVENTS_URL", "URL", "", "Database of the event log", "sqlite:///<data folder>/events.db"
+        "EVENTS_URL",
+        "URL",
+        "",
+        "Database of the event log: sqlite:/// or postgresql://",
+        "sqlite:///<data folder>/events.db",
+        secret=True,
     ),
-    Setting("VIEWS_URL", "URL", "", "Database of the views", "sqlite:///<data folder>/views.db"),
+    Setting(
+        "VIEWS_URL",
+        "URL",
+        "",
+        "Database of the views",
+        "sqlite:///<data folder>/views.db, or EVENTS_URL when that is PostgreSQL",
+        secret=True,
+    ),
     Setting("HTTP_BIND", "HOST:PORT", "127.0.0.1:8080", "Where callbacks are received"),
     Setting("GRPC_BIND", "HOST:PORT", "127.0.0.1:50051", "Where the gRPC API listens"),
     Setting(
@@ -95,9 +107,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("PLUGCHAT_CA_FILE", "FILE", "", "PEM of a private CA for the provider", "system trust"),
     Setting("WEBHOOK_HOSTS", "LIST", "", "Hosts that UpdateWebhook may point at", "any"),
     Setting(
-        "SPOOL", "on|off", "", "Keep callbacks on disk while PostgreSQL is away", offered=False
+        "SPOOL",
+        "on|off",
+        "",
+        "Keep callbacks in the data folder while PostgreSQL is away",
+        "on with PostgreSQL, else off",
     ),
-    Setting("SPOOL_BYTES_MAX", "BYTES", "", "Size of that spool", offered=False),
+    Setting(
+        "SPOOL_BYTES_MAX",
+        "BYTES",
+        "1073741824",
+        "Contents that spool may hold; then callbacks get 503",
+    ),
     Setting(
         "RETENTION_DAYS", "DAYS", "", "Callbacks received longer ago are removed", "keep for ever"
     ),

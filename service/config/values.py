@@ -45,8 +45,9 @@ class Config:
     """What `serve` and the commands beside it run with. Secrets never show in its repr."""
 
     data_dir: Path
-    events_url: str
-    views_url: str
+    events_url: Secret
+    views_url: Secret
+    """URLs may hold passwords."""
     http_bind: Bind
     grpc_bind: Bind
     ops_bind: Bind
@@ -57,6 +58,8 @@ class Config:
     ignored_types: frozenset[str]
     retention_days: float | None
     """None: keep for ever."""
+    spool: bool
+    spool_bytes_max: int
     watchers_max: int
     watcher_stall_s: float
     plugchat_url: str

@@ -5,13 +5,16 @@ how a connection is opened and kept durable, how a transaction begins, how many 
 """
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import sqlalchemy
 
 Row = tuple[Any, ...]
+Fence = Callable[["Connection"], None]
+"""Called first in a transaction: raises RetryLater if its owner must not write any more."""
+
 Parameters = Sequence[Any]
 
 
@@ -20,6 +23,10 @@ class Dialect(enum.Enum):
 
     SQLITE = "sqlite"
     POSTGRES = "postgresql"
+
+
+def unfenced(_connection: "Connection") -> None:
+    """For a store that only one process can write."""
 
 
 class Cursor(Protocol):
@@ -83,6 +90,17 @@ class Connection(Protocol):
         """The queries inside see one state of the database."""
         ...
 
+    def notify(self, channel: str) -> None:
+        """Tell other processes that something has changed. Only a hint: it may get lost."""
+        ...
+
+    def listen(self, channels: Sequence[str], stopped: Callable[[], bool]) -> Iterator[str]:
+        """The channel of each notification, until `stopped` says so, asked about every second.
+
+        Every channel is told once at the beginning: something may have come before.
+        """
+        ...
+
     def has_table(self, name: str) -> bool: ...
 
     def rewrite(self) -> None:
@@ -111,6 +129,10 @@ class Database(Protocol):
     @property
     def name(self) -> str:
         """For people, without secrets."""
+        ...
+
+    def same_place(self, other: "Database") -> bool:
+        """Do notifications of one reach who listens at the other?"""
         ...
 
     def exists(self) -> bool:

@@ -10,7 +10,7 @@ Direct connections only: a transaction pooler between would lose LISTEN, prepare
 the settings a connection is opened with.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,11 +23,14 @@ from sqlalchemy import URL, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import errors
-from service.database.database import Cursor, Dialect, Parameters, Row
+from service.database.database import Cursor, Database, Dialect, Parameters, Row
 
 _ResultT = TypeVar("_ResultT")
 _CONNECT_S = 3
 """A host that does not answer; libpq counts whole seconds, and at least 2."""
+
+_LISTEN_S = 1.0
+_PROBE_S = 10.0
 
 _MIGRATION_LOCK = 0x706C7567
 """An advisory lock's key: migrations of any store of this database, one at a time."""
@@ -130,6 +133,28 @@ class PostgresConnection:
             with suppress(psycopg.Error):
                 self.raw.execute("ROLLBACK")
 
+    def notify(self, channel: str) -> None:
+        # In a transaction of its own, which waits for no quorum: NOTIFY is serial in the whole
+        # cluster until its transaction ends.
+        self.execute(
+            "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, '')", (channel,)
+        )
+
+    def listen(self, channels: Sequence[str], stopped: Callable[[], bool]) -> Iterator[str]:
+        for channel in channels:
+            self.raw.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+        yield from channels
+        quiet_s = 0.0
+        while not stopped():
+            quiet_s += _LISTEN_S
+            for notification in self.raw.notifies(timeout=_LISTEN_S, stop_after=1):
+                quiet_s = 0.0
+                yield notification.channel
+            if quiet_s >= _PROBE_S:
+                # A connection that was cut off is silent as well.
+                self.execute("SELECT 1")
+                quiet_s = 0.0
+
     def has_table(self, name: str) -> bool:
         return self.execute("SELECT to_regclass($1) IS NOT NULL", (name,)).fetchone() == (True,)
 
@@ -168,6 +193,9 @@ class PostgresDatabase:
         self._arguments = _connection_arguments(url)
         hosts = [url.host] if url.host else [*_several(url.query.get("host", "localhost"))]
         self.name = f"schema {schema} of database {url.database} at {', '.join(hosts)}"
+
+    def same_place(self, other: Database) -> bool:
+        return isinstance(other, PostgresDatabase) and self._arguments == other._arguments
 
     def exists(self) -> bool:
         connection = self.connect_reader()

@@ -13,16 +13,23 @@ from typing import Generic, Protocol, TypeVar
 from service.errors import RetryLater, StoreUnusable
 
 
-class Closable(Protocol):
+class Reader(Protocol):
+    @property
+    def usable(self) -> bool: ...
+
     def close(self) -> None: ...
 
 
-ReaderT = TypeVar("ReaderT", bound=Closable)
+ReaderT = TypeVar("ReaderT", bound=Reader)
 ResultT = TypeVar("ResultT")
 
 
 class ReaderPool(Generic[ReaderT]):
-    """Runs reads on threads that each own a reader, opened at the thread's first read."""
+    """Runs reads on threads that each own a reader, opened at the thread's first read.
+
+    A reader whose connection is lost is replaced, and the read done again: it changes nothing. Only
+    what a new connection cannot read either is the caller's to hear.
+    """
 
     def __init__(
         self,
@@ -55,12 +62,32 @@ class ReaderPool(Generic[ReaderT]):
 
     def _read(self, read: Callable[[ReaderT], ResultT]) -> ResultT:
         reader: ReaderT | None = getattr(self._local, "reader", None)
-        if reader is None:
+        if reader is not None:
             try:
-                reader = self._open_reader()
-            except StoreUnusable as error:
-                raise self._unavailable(str(error)) from error
-            self._local.reader = reader
-            with self._opened_lock:
-                self._opened.append(reader)
-        return read(reader)
+                return read(reader)
+            except self._unavailable:
+                if reader.usable:
+                    raise
+                self._drop(reader)
+        reader = self._opened_anew()
+        try:
+            return read(reader)
+        finally:
+            if not reader.usable:
+                self._drop(reader)
+
+    def _opened_anew(self) -> ReaderT:
+        try:
+            reader = self._open_reader()
+        except StoreUnusable as error:
+            raise self._unavailable(str(error)) from error
+        self._local.reader = reader
+        with self._opened_lock:
+            self._opened.append(reader)
+        return reader
+
+    def _drop(self, reader: ReaderT) -> None:
+        self._local.reader = None
+        with self._opened_lock:
+            self._opened.remove(reader)
+        reader.close()

@@ -13,7 +13,7 @@ Forgotten: what is deleted is overwritten, so that erasure leaves nothing behind
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,7 @@ from sqlalchemy import URL, NullPool, create_engine, event
 
 from service import errors
 from service.database import search
-from service.database.database import Dialect, Parameters, Row
+from service.database.database import Database, Dialect, Parameters, Row
 
 _BUSY_TIMEOUT_MS = 2_000
 """Only an outsider can hold the write lock: wait out a backup tool, then say 503."""
@@ -78,6 +78,13 @@ class SqliteConnection(sqlite3.Connection):
             yield
         finally:
             self.execute("ROLLBACK")
+
+    def notify(self, channel: str) -> None:
+        """There are no others."""
+
+    def listen(self, channels: Sequence[str], stopped: Callable[[], bool]) -> Iterator[str]:
+        """There are no others."""
+        return iter(())
 
     def has_table(self, name: str) -> bool:
         found = self.execute(
@@ -142,6 +149,9 @@ class SqliteDatabase:
     @property
     def name(self) -> str:
         return str(self.path)
+
+    def same_place(self, other: Database) -> bool:
+        return isinstance(other, SqliteDatabase) and self.path == other.path
 
     def exists(self) -> bool:
         return self.path.exists()

@@ -22,20 +22,29 @@ import asyncio
 import enum
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import structlog
 
 from service import errors
+from service.database.database import Fence, unfenced
 from service.domain.events import NewEvent, Position
 from service.eventlog.log import BaselineChange, LogWriter
 
 _log = structlog.get_logger(__name__)
 
 ResultT = TypeVar("ResultT")
+
+
+HINT_PAUSE_S = 0.005
+
+
+def _no_hint(_writer: LogWriter) -> None:
+    """Nobody else wants to know."""
 
 
 class _Batch:
@@ -71,6 +80,7 @@ class GroupCommit:
         self,
         open_writer: Callable[[], LogWriter],
         on_commit: Callable[[], None],
+        hint: Callable[[LogWriter], None] = _no_hint,
         *,
         batch_events_max: int,
         batch_bytes_max: int,
@@ -78,7 +88,12 @@ class GroupCommit:
         waiting_bytes_max: int,
         failing_s: float = 10.0,
     ) -> None:
-        """`on_commit` is called after every commit, on the writer's thread: keep it short."""
+        """`on_commit` is called after every commit, on the writer's thread: keep it short.
+
+        `hint` is called after it too, but not more often than every `HINT_PAUSE_S`: it may ask the
+        database.
+        """
+        self._hint = hint
         self._open_writer = open_writer
         self._on_commit = on_commit
         self._batch_events_max = batch_events_max
@@ -163,9 +178,20 @@ class GroupCommit:
         tombstones: Sequence[tuple[Position, bytes]],
         erasure: NewEvent,
         baseline: BaselineChange,
+        fence: Fence = unfenced,
     ) -> Position:
-        """`LogWriter.erase`, between two batches."""
-        position = await self.remove(lambda log: log.erase(tombstones, erasure, baseline))
+        """`LogWriter.erase`, between two batches.
+
+        Raises LogUnavailable too, and erases nothing, if a hold under way was lost meanwhile.
+        """
+        held = self._held
+
+        def erased(log: LogWriter) -> Position:
+            if held and not log.holding:
+                raise errors.LogUnavailable("the hold on the event log was lost")
+            return log.erase(tombstones, erasure, baseline, fence)
+
+        position = await self.remove(erased)
         self.last_position = max(self.last_position, position)
         return position
 
@@ -179,8 +205,13 @@ class GroupCommit:
         self._held = True
         try:
             # Behind the batch under way.
-            await self.remove(lambda _log: None)
-            yield
+            await self.remove(lambda log: log.hold())
+            try:
+                yield
+            finally:
+                # A writer that is lost or closed holds nothing any more.
+                with suppress(errors.LogUnavailable):
+                    await asyncio.shield(self.remove(lambda log: log.release()))
         finally:
             self._held = False
             if not self._writing:
@@ -248,7 +279,19 @@ class GroupCommit:
     def _write_batches(self, writer: LogWriter) -> None:
         """The writer's thread, until None is handed over."""
         usable: LogWriter | None = writer
-        while (work := self._handed_over.get()) is not None:
+        hinted_s = 0.0
+        owed = False
+        while True:
+            pause_s = hinted_s + HINT_PAUSE_S - time.monotonic()
+            if owed and pause_s <= 0:
+                usable = self._hinted(usable)
+                owed, hinted_s = False, time.monotonic()
+            try:
+                work = self._handed_over.get(timeout=pause_s if owed else None)
+            except queue.Empty:
+                continue
+            if work is None:
+                break
             result: Any = None
             failure: Exception | None = None
             try:
@@ -266,6 +309,7 @@ class GroupCommit:
                     usable = None
             else:
                 self._on_commit()
+                owed = True
             if isinstance(work, _Removal):
                 self._loop.call_soon_threadsafe(self._settle_removal, work, result, failure)
             else:
@@ -274,3 +318,15 @@ class GroupCommit:
                 self._loop.call_soon_threadsafe(self._settle, work, first, told)
         if usable is not None:
             usable.close()
+
+    def _hinted(self, writer: LogWriter | None) -> LogWriter | None:
+        """The writer, unless its connection turns out to be lost."""
+        if writer is None:
+            return None
+        try:
+            self._hint(writer)
+        except errors.LogUnavailable:
+            # Nothing was to be written: whoever appends next tells of it, or finds it mended.
+            writer.close()
+            return None
+        return writer

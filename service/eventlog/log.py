@@ -6,6 +6,7 @@ Both halves are synchronous and are each used by one thread at a time.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from service.database.database import Fence, unfenced
 from service.domain.events import Event, Mark, NewEvent, Position
 from service.domain.message import MessageKey
 from service.eventlog.baseline import Baseline, BaselineKey, BaselineRow
@@ -45,10 +46,11 @@ class LogWriter(Protocol):
         """
         ...
 
-    def cut(self, until: Mark, baseline: BaselineChange) -> None:
+    def cut(self, until: Mark, baseline: BaselineChange, fence: Fence = unfenced) -> None:
         """Remove every event up to that one, in one durable transaction with the baseline.
 
-        `until` stands before the last event. Raises LogUnavailable, and then nothing is removed.
+        `until` stands before the last event. Raises LogUnavailable, or what the fence raises, and
+        then nothing is removed.
         """
         ...
 
@@ -57,12 +59,38 @@ class LogWriter(Protocol):
         tombstones: Sequence[tuple[Position, bytes]],
         erasure: NewEvent,
         baseline: BaselineChange,
+        fence: Fence = unfenced,
     ) -> Position:
         """Replace contents by tombstones, and append the ERASURE event that says so.
 
         One durable transaction, with the baseline. Returns the appended event's position.
-        Raises LogUnavailable, and then nothing is erased.
+        Raises LogUnavailable, or what the fence raises, and then nothing is erased.
         """
+        ...
+
+    def purge(self, span_us: int) -> None:
+        """Remove from the disk what `cut` has removed from sight.
+
+        Where whole pieces of the log go at once, the events of a piece that is not wholly cut yet
+        may wait for the rest of it, but for no longer than `span_us` of receive times.
+        Raises LogUnavailable.
+        """
+        ...
+
+    def hold(self) -> None:
+        """From now on nobody but this writer appends, until `release`, or it is closed.
+
+        Raises LogUnavailable.
+        """
+        ...
+
+    @property
+    def holding(self) -> bool:
+        """Nobody else can append."""
+        ...
+
+    def release(self) -> None:
+        """Let others append again. Raises LogUnavailable; then they can as well."""
         ...
 
     def rewrite(self) -> None:
@@ -77,6 +105,10 @@ class LogWriter(Protocol):
 
         Raises LogUnavailable.
         """
+        ...
+
+    def hint(self) -> None:
+        """Tell other processes that events were appended. Raises LogUnavailable."""
         ...
 
     def close(self) -> None: ...

@@ -27,7 +27,7 @@ from uuid import uuid4
 
 from service import errors
 from service.database.database import Database
-from service.domain.events import NewEvent, Position
+from service.domain.events import Mark, NewEvent, Position
 from service.eventlog.faults import translated
 from service.eventlog.writer import StoredLogWriter
 
@@ -35,6 +35,10 @@ _APPEND = (
     "SELECT settled_batch, first_position FROM append_events("
     "$1, $2, $3, $4::text[], $5::bigint[], $6::integer[], $7::bytea[])"
 )
+_COUNT_IN_SIGHT = (
+    "SELECT count(*) FROM events WHERE position >= (SELECT kept_from FROM log) AND position <= $1"
+)
+_HOLD_IDLE_MS = 5_000
 
 
 class Batch(NamedTuple):
@@ -61,6 +65,7 @@ class PostgresLogWriter(StoredLogWriter):
         self._appender = uuid4().hex
         self._settled = 0
         self._number = 0
+        self.holding = False
 
     def append(self, events: Sequence[NewEvent]) -> Position:
         assert events
@@ -88,6 +93,29 @@ class PostgresLogWriter(StoredLogWriter):
             raise errors.LogUnavailable("another process appends under this one's name")
         self._settled = batch.number
         return settled.first
+
+    def _expire(self, until: Mark) -> int:
+        # Out of sight is enough: `purge` takes them off the disk.
+        found = self._connection.execute(_COUNT_IN_SIGHT, (until.position,)).fetchall()
+        self._keep_from(until)
+        return int(found[0][0])
+
+    def purge(self, span_us: int) -> None:
+        with translated(self._connection):
+            self._connection.execute("SELECT purge_events($1)", (span_us,))
+
+    def hold(self) -> None:
+        # Not in a transaction, so it lasts; and ended by the server if this process is stopped.
+        with translated(self._connection):
+            self._connection.execute(f"SET idle_session_timeout = {_HOLD_IDLE_MS}")
+            self._connection.execute("SELECT pg_advisory_lock(append_lock())")
+        self.holding = True
+
+    def release(self) -> None:
+        self.holding = False
+        with translated(self._connection):
+            self._connection.execute("SELECT pg_advisory_unlock(append_lock())")
+            self._connection.execute("SET idle_session_timeout = 0")
 
     def _called(self, batch: Batch, events: Sequence[NewEvent]) -> Settled:
         row = self._connection.execute(

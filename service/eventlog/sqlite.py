@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from service.database.database import Database
-from service.domain.events import NewEvent, Position
+from service.domain.events import Mark, NewEvent, Position
 from service.eventlog.faults import translated
 from service.eventlog.writer import StoredLogWriter
 
@@ -25,6 +25,8 @@ _LEAD = b"\0"
 
 class SqliteLogWriter(StoredLogWriter):
     """The file's one writing connection."""
+
+    holding = True
 
     def __init__(self, database: Database) -> None:
         """Raises StoreUnusable if the file cannot be opened."""
@@ -63,3 +65,16 @@ class SqliteLogWriter(StoredLogWriter):
         last = self._connection.execute("SELECT last_insert_rowid()").fetchall()[0][0]
         self._receive_time_max_us = receive_time_max_us
         return Position(last - len(rows) + 1)
+
+    def _expire(self, until: Mark) -> int:
+        self._keep_from(until)
+        return self._connection.execute(self._sql.expire, (until.position,)).rowcount
+
+    def purge(self, span_us: int) -> None:
+        """`cut` has removed them already."""
+
+    def hold(self) -> None:
+        """Nobody else appends."""
+
+    def release(self) -> None:
+        """Nobody else appends."""

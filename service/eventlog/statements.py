@@ -3,7 +3,7 @@
 from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, select, tuple_, update
 
 from service.database.database import Dialect
 from service.database.statements import Compiler, compiler
@@ -40,14 +40,18 @@ class Statements(NamedTuple):
 @cache
 def of(dialect: Dialect) -> Statements:
     compiled = compiler(dialect)
-    return Statements(**_reading(compiled), **_removing(compiled), **_baseline(compiled))
+    # On PostgreSQL what retention has removed is out of sight before it is off the disk.
+    shown = [events.c.position >= select(log.c.kept_from).scalar_subquery()]
+    in_sight = shown if dialect is Dialect.POSTGRES else []
+    return Statements(**_reading(compiled, *in_sight), **_removing(compiled), **_baseline(compiled))
 
 
-def _reading(compiled: Compiler) -> dict[str, str]:
-    here = events.c.position == bindparam("position")
+def _reading(compiled: Compiler, *in_sight: ColumnElement[bool]) -> dict[str, str]:
+    here = and_(events.c.position == bindparam("position"), *in_sight)
     return {
         "head": compiled(
             select(events.c.position, events.c.receive_time_us, events.c.receive_time_max_us)
+            .where(*in_sight)
             .order_by(events.c.position.desc())
             .limit(1)
         ),
@@ -60,13 +64,13 @@ def _reading(compiled: Compiler) -> dict[str, str]:
                 events.c.kind,
                 events.c.content,
             )
-            .where(events.c.position > bindparam("after"))
+            .where(events.c.position > bindparam("after"), *in_sight)
             .order_by(events.c.position)
             .limit(bindparam("events_max"))
         ),
         "received": compiled(
             select(events.c.position, events.c.receive_time_max_us)
-            .where(events.c.position >= bindparam("position"))
+            .where(events.c.position >= bindparam("position"), *in_sight)
             .order_by(events.c.position)
             .limit(1)
         ),
@@ -78,6 +82,7 @@ def _reading(compiled: Compiler) -> dict[str, str]:
                 log.c.expired_event_count,
                 log.c.last_erasure_time_us,
                 select(events.c.receive_time_us)
+                .where(*in_sight)
                 .order_by(events.c.position)
                 .limit(1)
                 .scalar_subquery()

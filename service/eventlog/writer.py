@@ -4,11 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from service.database.database import Database
+from service.database.database import Database, Fence, unfenced
 from service.domain.events import EventKind, Mark, NewEvent, Position
 from service.eventlog import statements, stored_baseline
 from service.eventlog.faults import translated
 from service.eventlog.log import BaselineChange
+
+APPENDED = "plugstatus_appended"
+"""The channel on which other processes hear of appended events."""
 
 
 class StoredLogWriter(ABC):
@@ -26,13 +29,14 @@ class StoredLogWriter(ABC):
     def _insert(self, events: Sequence[NewEvent]) -> Position:
         """Inside a transaction."""
 
-    def cut(self, until: Mark, baseline: BaselineChange) -> None:
-        with self._transaction():
+    @abstractmethod
+    def _expire(self, until: Mark) -> int:
+        """Inside a transaction: raise `kept_from`; how many more events are gone now."""
+
+    def cut(self, until: Mark, baseline: BaselineChange, fence: Fence = unfenced) -> None:
+        with self._transaction(fence):
             connection = self._connection
-            connection.execute(
-                self._sql.keep_from, (until.position + 1, until.receive_time_us, until.position)
-            )
-            removed = connection.execute(self._sql.expire, (until.position,)).rowcount
+            removed = self._expire(until)
             connection.execute(self._sql.count_expired, (removed,))
             stored_baseline.write(connection, baseline)
 
@@ -41,8 +45,9 @@ class StoredLogWriter(ABC):
         tombstones: Sequence[tuple[Position, bytes]],
         erasure: NewEvent,
         baseline: BaselineChange,
+        fence: Fence = unfenced,
     ) -> Position:
-        with self._transaction():
+        with self._transaction(fence):
             connection = self._connection
             erased = 0
             for position, tombstone in tombstones:
@@ -61,10 +66,20 @@ class StoredLogWriter(ABC):
         with translated(self._connection):
             return self._connection.wipe()
 
+    def hint(self) -> None:
+        with translated(self._connection):
+            self._connection.notify(APPENDED)
+
     def close(self) -> None:
         self._connection.close()
 
+    def _keep_from(self, until: Mark) -> None:
+        self._connection.execute(
+            self._sql.keep_from, (until.position + 1, until.receive_time_us, until.position)
+        )
+
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, fence: Fence = unfenced) -> Iterator[None]:
         with translated(self._connection), self._connection.transaction():
+            fence(self._connection)
             yield

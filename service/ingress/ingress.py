@@ -20,10 +20,10 @@ _DRAINING = "this process is shutting down"
 
 
 class Ingress:
-    """One server when both addresses are one, else two. Starts once, stops twice without harm.
+    """One server when both addresses are one, else two; without the role, only for operations.
 
-    The loop that starts it owns it, and the appender must be started on the same one, before,
-    and closed after `drain` has returned.
+    Starts once, stops twice without harm. The loop that starts it owns it, and the appender must be
+    started on the same one, before, and closed after `drain` has returned.
     """
 
     def __init__(
@@ -39,9 +39,7 @@ class Ingress:
         self._readiness = readiness
         self._draining = False
         self._tokens = WebhookTokens(settings, clock)
-        callbacks = Callbacks(settings, clock, metrics, appender, cursors, self._tokens)
         routes = operations.routes(metrics, self._not_ready)
-        shared = settings.ops_bind == settings.http_bind
 
         def server(
             variable: str, bind: config.Bind, handlers: Sequence[ControllerRouterHandler]
@@ -50,32 +48,40 @@ class Ingress:
                 _application(handlers), variable, bind, settings.limits, clock, metrics
             )
 
-        self._http = server(
-            "HTTP_BIND", settings.http_bind, [_mounted(callbacks), *(routes if shared else [])]
-        )
-        self._operations = self._http
+        self._callbacks: HttpServer | None = None
+        self._operations: HttpServer | None = None
+        shared = False
+        if "ingress" in settings.roles:
+            callbacks = Callbacks(settings, clock, metrics, appender, cursors, self._tokens)
+            shared = settings.ops_bind == settings.http_bind
+            self._callbacks = server(
+                "HTTP_BIND", settings.http_bind, [_mounted(callbacks), *(routes if shared else [])]
+            )
         if not shared:
             self._operations = server("OPS_BIND", settings.ops_bind, routes)
 
     async def start(self) -> None:
         """Listen. Raises AddressInUse, which names the variable, and then nothing is held."""
-        await self._http.start()
-        if self._operations is not self._http:
-            try:
-                await self._operations.start()
-            except BaseException:
-                await self._http.drain()
-                raise
+        started: list[HttpServer] = []
+        try:
+            for server in self._servers:
+                await server.start()
+                started.append(server)
+        except BaseException:
+            for server in started:
+                await server.drain()
+            raise
 
     @property
     def http_bind(self) -> config.Bind:
-        """Where callbacks are received, once started; the port is the real one."""
-        return self._http.bind
+        """Where callbacks are received, once started, in that role; the port is the real one."""
+        assert self._callbacks is not None
+        return self._callbacks.bind
 
     @property
     def ops_bind(self) -> config.Bind:
         """The same for the operations paths."""
-        return self._operations.bind
+        return self._servers[-1].bind
 
     def reload(self) -> None:
         """Read the token file again now. One that cannot be used is logged, and changes nothing."""
@@ -87,12 +93,18 @@ class Ingress:
         An operations address of its own goes on, and /readyz says 503, until `close`.
         """
         self._draining = True
-        await self._http.drain()
+        if self._callbacks is not None:
+            await self._callbacks.drain()
 
     async def close(self) -> None:
         """Drain, and stop the operations paths as well."""
         await self.drain()
-        await self._operations.drain()
+        if self._operations is not None:
+            await self._operations.drain()
+
+    @property
+    def _servers(self) -> list[HttpServer]:
+        return [one for one in (self._callbacks, self._operations) if one is not None]
 
     async def _not_ready(self) -> Sequence[str]:
         return [_DRAINING] if self._draining else await self._readiness()

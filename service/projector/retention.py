@@ -9,6 +9,8 @@ A chunk at a time, all on the projector's thread, so that the views do not move 
 3. In one transaction of the views: leave out the chunk's reports, and the messages without later
    ones. Killed between 2 and 3, the projector does 3 before it folds anything else.
 
+Last, what is out of sight is taken off the disk, where that is not the same.
+
 So the baseline always stands at the last removed event, and the views always hold what folding
 the kept log onto it gives.
 """
@@ -20,6 +22,7 @@ import structlog
 
 from service import errors
 from service.config import Limits
+from service.database.database import Fence, unfenced
 from service.domain.events import Event, Mark, Position
 from service.domain.message import MessageKey
 from service.domain.progress import Progress
@@ -41,16 +44,30 @@ class Retention:
     """As a task: remove all events before a position that the views have passed."""
 
     def __init__(
-        self, keep_from: Position, write: Cut, cursors: CursorCodec, limits: Limits
+        self,
+        keep_from: Position,
+        write: Cut,
+        cursors: CursorCodec,
+        limits: Limits,
+        fence: Fence = unfenced,
+        purge_span_us: int = 0,
     ) -> None:
+        """`purge_span_us` is `LogWriter.purge`'s."""
         self._keep_from = keep_from
+        self._fence = fence
+        self._purge_span_us = purge_span_us
         self._write = write
         self._cursors = cursors
         self._limits = limits
 
     def __call__(self, hands: Hands) -> Iterator[Progress]:
-        if hands.log.kept_from() >= self._keep_from:
-            return
+        if hands.log.kept_from() < self._keep_from:
+            yield from self._cut(hands)
+        if hands.log.kept_from() > 1:
+            # Also what an earlier run had to leave.
+            self._write(lambda log: log.purge(self._purge_span_us))
+
+    def _cut(self, hands: Hands) -> Iterator[Progress]:
         yield from self._caught_up(hands)
         first = hands.log.last_removed().position
         total = self._keep_from - 1 - first
@@ -62,7 +79,7 @@ class Retention:
                 {MessageKey(one.instance, one.message_id) for one in batch.messages}
             )
             change = _change(batch, hands.log.baseline(), ended, known.keys() - set(ended))
-            self._write(partial(_cut, until, change))
+            self._write(partial(_cut, until, change, self._fence))
             hands.views.prune(Position(until.position + 1))
             yield Progress(until.position - first, total, "events", "removing old events")
 
@@ -97,8 +114,8 @@ class Retention:
             return quarantined(events[0], since)
 
 
-def _cut(until: Mark, change: BaselineChange, log: LogWriter) -> None:
-    log.cut(until, change)
+def _cut(until: Mark, change: BaselineChange, fence: Fence, log: LogWriter) -> None:
+    log.cut(until, change, fence)
 
 
 def _change(

@@ -12,10 +12,12 @@ import structlog
 from service import errors
 from service.clock import US_PER_S, Clock
 from service.config import Limits
+from service.database.database import Fence
 from service.domain.events import Position, QuarantineReason
 from service.domain.progress import Progress
 from service.eventlog.log import LogReader
 from service.projector.follower import Follower
+from service.projector.leadership import Leadership
 from service.projector.rebuild import tidied
 from service.projector.task import Hands, Run, Task
 from service.telemetry import Metrics
@@ -48,21 +50,29 @@ class Projector:
         self,
         *,
         open_log: Callable[[], LogReader],
-        open_views: Callable[[], ViewsWriter],
+        open_views: Callable[[Fence], ViewsWriter],
+        leadership: Leadership,
+        eager: bool,
         cursors: CursorCodec,
         on_advance: Callable[[], None],
         clock: Clock,
         limits: Limits,
         metrics: Metrics,
     ) -> None:
-        """`on_advance` is called after every commit, on the projector's thread: keep it short."""
+        """`on_advance` is called after every commit, on the projector's thread: keep it short.
+
+        One that is not eager leads only while it has a task to do.
+        """
         self._open_log = open_log
         self._open_views = open_views
+        self._leadership = leadership
+        self._eager = eager
         self._cursors = cursors
         self._on_advance = on_advance
         self._limits = limits
         self._metrics = metrics
         self._work = threading.Event()
+        self._called = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._asked: queue.SimpleQueue[Run] = queue.SimpleQueue()
@@ -79,14 +89,14 @@ class Projector:
         )
 
     def start(self) -> None:
-        """Open both stores and begin.
+        """Open both stores and begin; or stand by while another process leads.
 
         Raises StoreUnusable if one cannot be opened, or if the views do not belong to the log:
         they hold an event that the log does not, or lack some that retention removed.
         """
         assert self._thread is None
-        stores = self._open()
-        self._asked.put(Run(self._tidied, lambda _: None))
+        fence = self._leadership.lead() if self._eager else None
+        stores = self._open(fence) if fence else None
         self._thread = threading.Thread(target=self._run, args=(stores,), name="projector")
         self._thread.start()
 
@@ -105,12 +115,14 @@ class Projector:
         if self._stopping.is_set():
             run.refuse(errors.ShuttingDown())
         self._work.set()
+        self._called.set()
         return run.ended
 
     async def stop(self) -> None:
         """Finish the step under way and close both connections. Idempotent."""
         self._stopping.set()
         self._work.set()
+        self._called.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
@@ -119,10 +131,15 @@ class Projector:
         """The last batch could not be folded or written, and is being tried again."""
         return self._failing
 
-    def _open(self) -> _Open:
+    @property
+    def leads(self) -> bool:
+        """It is this process that folds."""
+        return self._leadership.leads
+
+    def _open(self, fence: Fence) -> _Open:
         log = self._open_log()
         try:
-            views = self._open_views()
+            views = self._open_views(fence)
         except Exception:
             log.close()
             raise
@@ -136,6 +153,8 @@ class Projector:
         except Exception:
             stores.close()
             raise
+        if self._eager:
+            self._asked.put(Run(self._tidied, lambda _: None))
         return stores
 
     def _reconcile(self, stores: _Open) -> None:
@@ -153,12 +172,12 @@ class Projector:
         if views.kept_from() <= cut.position:
             views.prune(Position(cut.position + 1))
 
-    def _run(self, opened: _Open) -> None:
-        stores: _Open | None = opened
+    def _run(self, opened: _Open | None) -> None:
+        stores = opened
         while not self._stopping.is_set():
             try:
-                stores = stores or self._open()
-                advanced = self._advance(stores)
+                stores = self._led(stores)
+                advanced = self._advance(stores) if stores else False
             except Exception as error:  # noqa: BLE001
                 # The checkpoint did not move, so the same events are read again. A defect of ours
                 # is no reason to end either: nobody would hear of it.
@@ -168,14 +187,44 @@ class Projector:
                 if stores is not None:
                     stores.close()
                     stores = None
+                self._leadership.step_down()
                 self._stopping.wait(self._limits.retry_s)
             else:
                 self._failing = False
-                if not self._step(stores) and not advanced:
+                if stores is None:
+                    self._stand_by()
+                elif not self._step(stores) and not advanced:
                     self._wait_for_work()
         self._fail_tasks(errors.ShuttingDown())
         if stores is not None:
             stores.close()
+        self._leadership.step_down()
+
+    def _led(self, stores: _Open | None) -> _Open | None:
+        """The stores while this process leads, opened when it begins to; None while another does.
+
+        Raises CheckpointMoved when another one has taken over.
+        """
+        busy = self._run_under_way is not None or not self._asked.empty()
+        if stores is not None:
+            if not self._leadership.leads:
+                raise errors.CheckpointMoved("another process projects by now")
+            if busy or (self._eager and not self._leadership.wanted):
+                return stores
+            stores.close()
+            self._leadership.step_down()
+            self._oldest_unfolded_us = 0
+            return None
+        if not busy and not self._eager:
+            return None
+        fence = self._leadership.lead()
+        if fence is None and busy:
+            self._leadership.want()
+        return self._open(fence) if fence else None
+
+    def _stand_by(self) -> None:
+        self._called.wait(self._limits.stand_by_s)
+        self._called.clear()
 
     def _tidied(self, hands: Hands) -> Iterator[Progress]:
         return tidied(hands, self._limits.clear_rows_max)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from service import errors
 from service.clock import Clock
 from service.config import Limits
+from service.database.database import Fence
 from service.domain.events import Position
 from service.domain.progress import Progress
 from service.projector.rebuild import Rebuild, cleared, tidied
@@ -38,9 +39,13 @@ class ProjectorTasks:
         """Fold the log anew; then switch to the result, or only compare it with the live views."""
         await self._perform(Rebuild(self._cursors, self._clock, self._limits, check=check), tell)
 
-    async def retain(self, keep_from: Position, tell: Tell) -> None:
+    async def retain(
+        self, keep_from: Position, purge_span_us: int, fence: Fence, tell: Tell
+    ) -> None:
         """Remove all events before a position that the views have passed."""
-        retention = Retention(keep_from, self._write, self._cursors, self._limits)
+        retention = Retention(
+            keep_from, self._write, self._cursors, self._limits, fence, purge_span_us
+        )
 
         def retained(hands: Hands) -> Iterator[Progress]:
             removed = False

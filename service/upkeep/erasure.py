@@ -16,6 +16,7 @@ from functools import partial
 import msgspec
 
 from service import errors
+from service.database.database import Fence
 from service.domain.erasure import Erasure, Subject
 from service.domain.events import BEFORE_FIRST, EventKind, NewEvent, Place, Position
 from service.domain.message import MessageKey
@@ -33,14 +34,16 @@ _START = Place(BEFORE_FIRST)
 _PAGE = 1_000
 
 
-async def forget(parts: Parts, subject: Subject, *, dry_run: bool, tell: Tell) -> None:
+async def forget(
+    parts: Parts, subject: Subject, fence: Fence, *, dry_run: bool, tell: Tell
+) -> None:
     """Erase it, or only count what would go. The last progress says what went.
 
     Nothing else may rewrite the stores meanwhile. Raises AmbiguousMessageId if messages of several
     instances have the id and none is named; LogUnavailable, ViewsUnavailable, ShuttingDown: then a
     part may be erased, and the same request goes on with the rest.
     """
-    errand = _Errand(parts, subject, tell)
+    errand = _Errand(parts, subject, fence, tell)
     await errand.await_views()
     await _refuse_ambiguous(parts, subject)
     await errand.look_at_all()
@@ -69,8 +72,9 @@ async def _refuse_ambiguous(parts: Parts, subject: Subject) -> None:
 class _Errand:
     """One erasure, from its first look to its last transaction."""
 
-    def __init__(self, parts: Parts, subject: Subject, tell: Tell) -> None:
+    def __init__(self, parts: Parts, subject: Subject, fence: Fence, tell: Tell) -> None:
         self._parts = parts
+        self._fence = fence
         self._subject = subject
         self._tell = tell
         self._looked_until = BEFORE_FIRST
@@ -222,7 +226,7 @@ class _Errand:
         )
         erasure = Erasure(now_us, reason_of(self._subject), (*positions, *touched), len(tombstones))
         event = NewEvent("", now_us, EventKind.ERASURE, _encode(erasure))
-        return await self._parts.appender.erase(tombstones, event, change)
+        return await self._parts.appender.erase(tombstones, event, change, self._fence)
 
     async def _forgotten(self) -> Forgotten:
         return await self._parts.log.run(lambda log: forgotten(log.baseline(), self._subject))

@@ -9,6 +9,8 @@ import structlog
 
 from service import errors
 from service.clock import US_PER_S
+from service.database.database import Fence
+from service.database.turns import Turns
 from service.domain.erasure import Subject
 from service.domain.events import Position
 from service.domain.progress import Progress
@@ -18,6 +20,10 @@ from service.upkeep.parts import Parts, Tell, ViewsTasks
 
 _log = structlog.get_logger(__name__)
 _US_PER_DAY = 86_400 * US_PER_S
+_PURGE_PART = 0.05
+"""Of the time that events are kept: so much longer the last of them may stay on the disk."""
+
+_Begin = Callable[[Tell, Fence], Awaitable[None]]
 
 
 class Tasks(ViewsTasks, Protocol):
@@ -25,7 +31,9 @@ class Tasks(ViewsTasks, Protocol):
 
     async def rebuild(self, *, check: bool, tell: Tell) -> None: ...
 
-    async def retain(self, keep_from: Position, tell: Tell) -> None: ...
+    async def retain(
+        self, keep_from: Position, purge_span_us: int, fence: Fence, tell: Tell
+    ) -> None: ...
 
 
 class Upkeep:
@@ -37,29 +45,33 @@ class Upkeep:
         tasks: Tasks,
         handed_out: Callable[[], Position],
         retention_days: float | None,
+        turns: Turns,
     ) -> None:
         """`handed_out` says how far the watchers have been served: retention stays behind it."""
         self._parts = parts
         self._tasks = tasks
         self._handed_out = handed_out
         self._retention_days = retention_days
-        self._turn = asyncio.Lock()
+        self._turns = turns
         self._under_way: set[asyncio.Task[None]] = set()
         self._draining = False
 
     def rebuild(self, *, check: bool) -> AsyncGenerator[Progress]:
         """Raises RetryLater if a store cannot be used, or in a drain."""
-        return self._followed(lambda tell: self._tasks.rebuild(check=check, tell=tell))
+        return self._followed(lambda tell, _: self._tasks.rebuild(check=check, tell=tell))
 
     def forget(self, subject: Subject, *, dry_run: bool) -> AsyncGenerator[Progress]:
         """Raises RetryLater if a store cannot be used, or in a drain."""
-        return self._followed(lambda tell: forget(self._parts, subject, dry_run=dry_run, tell=tell))
+        return self._followed(
+            lambda tell, fence: forget(self._parts, subject, fence, dry_run=dry_run, tell=tell)
+        )
 
-    async def retain_by_the_clock(self) -> None:
-        """Remove what is too old, now and again, until cancelled."""
+    async def retain_by_the_clock(self, leads: Callable[[], bool]) -> None:
+        """Remove what is too old, now and again while this process leads, until cancelled."""
         while self._retention_days is not None:
             try:
-                await self.retain(self._retention_days)
+                if leads():
+                    await self.retain(self._retention_days)
             except errors.ShuttingDown:
                 return
             except Exception:  # noqa: BLE001
@@ -72,7 +84,11 @@ class Upkeep:
         too_old_us = int(self._parts.clock.now_us() - days * _US_PER_DAY)
         handed_out = self._handed_out()
         keep_from = await self._parts.log.run(lambda log: _first_kept(log, too_old_us))
-        steps = self._followed(lambda tell: self._tasks.retain(min(keep_from, handed_out), tell))
+        first_kept = min(keep_from, handed_out)
+        span_us = int(min(days * _PURGE_PART, 1.0) * _US_PER_DAY)
+        steps = self._followed(
+            lambda tell, fence: self._tasks.retain(first_kept, span_us, fence, tell)
+        )
         async for _ in steps:
             pass
 
@@ -82,7 +98,7 @@ class Upkeep:
         for task in self._under_way:
             task.cancel()
 
-    async def _followed(self, begin: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[Progress]:
+    async def _followed(self, begin: _Begin) -> AsyncGenerator[Progress]:
         """The task's newest progress now and again, and its last one. Closing it ends the task."""
         if self._draining:
             raise errors.ShuttingDown
@@ -103,11 +119,10 @@ class Upkeep:
             task.cancel()
             self._under_way.discard(task)
 
-    async def _alone(self, begin: Callable[[Tell], Awaitable[None]], tell: Tell) -> None:
-        if self._turn.locked():
-            tell(Progress(0, 0, "", "waiting for another task to end"))
-        async with self._turn:
-            await begin(tell)
+    async def _alone(self, begin: _Begin, tell: Tell) -> None:
+        tell(Progress(0, 0, "", "waiting for another task to end"))
+        async with self._turns.turn("upkeep") as fence:
+            await begin(tell, fence)
 
 
 def _first_kept(log: LogReader, too_old_us: int) -> Position:

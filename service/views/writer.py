@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from service import errors
-from service.database.database import Connection, Database
+from service.database.database import Connection, Database, Fence, unfenced
 from service.domain.events import Mark, Position
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
@@ -19,6 +19,9 @@ from service.views.faults import translated
 from service.views.statements import Statements
 from service.views.store import Checkpoint, Comparison, ViewsBatch
 from service.views.tables import SLOTS, TABLES
+
+ADVANCED = "plugstatus_advanced"
+"""The channel on which other processes hear that the views have moved on."""
 
 
 class _Generation(NamedTuple):
@@ -32,8 +35,9 @@ class _Generation(NamedTuple):
 class SlotWriter(ABC):
     """One slot, on a connection that someone else owns."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, fence: Fence) -> None:
         self._connection = connection
+        self._fence = fence
         self._common = sql.common(connection.dialect)
 
     def checkpoint(self) -> Checkpoint:
@@ -72,6 +76,8 @@ class SlotWriter(ABC):
     def apply(self, batch: ViewsBatch) -> None:
         with self._transaction():
             self._write(batch)
+        with translated(self._connection):
+            self._connection.notify(ADVANCED)
 
     @abstractmethod
     def _slot(self) -> str:
@@ -119,6 +125,7 @@ class SlotWriter(ABC):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with translated(self._connection), self._connection.transaction():
+            self._fence(self._connection)
             yield
 
     def _one(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Any] | None:
@@ -135,9 +142,12 @@ class SlotWriter(ABC):
 class StoredViewsWriter(SlotWriter):
     """As a slot, the live one."""
 
-    def __init__(self, database: Database, log_identity: str) -> None:
-        """Raises StoreUnusable if it cannot be opened, or holds the views of another log."""
-        super().__init__(database.connect_writer())
+    def __init__(self, database: Database, log_identity: str, fence: Fence = unfenced) -> None:
+        """Raises StoreUnusable if it cannot be opened, or holds the views of another log.
+
+        Every transaction begins with the fence.
+        """
+        super().__init__(database.connect_writer(), fence)
         row = self._one(self._common.log_identity)
         assert row is not None
         if row[0] == "":
@@ -155,7 +165,7 @@ class StoredViewsWriter(SlotWriter):
         self._connection.close()
 
     def spare(self) -> "StoredSpareWriter":
-        return StoredSpareWriter(self._connection)
+        return StoredSpareWriter(self._connection, self._fence)
 
     def switch(self) -> None:
         with self._transaction():

@@ -35,6 +35,7 @@ async def test_a_client_that_reads_slowly_is_told(tmp_path: Path) -> None:
     )
     settings = dataclasses.replace(settings, limits=SMALL_PAGES)
     async with Application(settings, FakeClock(BEGIN_US + 10 * DAY_US)) as application:
+        assert application._grpc is not None
         api = Api(f"127.0.0.1:{application._grpc.port}")
         stream = api.watch(pb.WatchStatusesRequest(from_time=Timestamp(seconds=1)))
         await stream.until("changes")

@@ -18,6 +18,7 @@ from service import config
 from service.clock import SystemClock
 from service.config import Limits
 from service.core import Core
+from service.database.database import unfenced
 from service.domain.erasure import Subject
 from service.domain.events import BEFORE_FIRST, EventKind, NewEvent, Place, Position
 from service.domain.message import MessageKey
@@ -190,7 +191,7 @@ async def forget_until(core: Core, what: Subject, steps: int) -> bool:
             raise Interrupted
 
     try:
-        await erasure.forget(core.upkeep._parts, what, dry_run=False, tell=tell)
+        await erasure.forget(core.upkeep._parts, what, unfenced, dry_run=False, tell=tell)
     except Interrupted:
         return False
     return True
@@ -298,7 +299,7 @@ async def test_what_comes_meanwhile(tmp_path: Path) -> None:
         record(about("M", phone=PHONES[0]))
         await asyncio.gather(*events)
         what = Subject(phone=PHONES[0])
-        await erasure.forget(core.upkeep._parts, what, dry_run=False, tell=tell)
+        await erasure.forget(core.upkeep._parts, what, unfenced, dry_run=False, tell=tell)
         positions = await asyncio.gather(*events)
         erased = await core.log.run(erasures)
         left, messages = await left_in(core)
@@ -325,7 +326,7 @@ async def test_a_message_that_becomes_the_phone_s_meanwhile(tmp_path: Path) -> N
                 recorded.append(core.appender.append(late))
 
         what = Subject(phone=PHONES[0])
-        await erasure.forget(core.upkeep._parts, what, dry_run=False, tell=tell)
+        await erasure.forget(core.upkeep._parts, what, unfenced, dry_run=False, tell=tell)
         left, messages = await left_in(core)
 
     assert len(recorded) == 1

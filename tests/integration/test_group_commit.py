@@ -81,7 +81,7 @@ async def _appender(
         "waiting_events_max": 1_000,
         "waiting_bytes_max": PLENTY,
     }
-    appender = GroupCommit(gate.open_writer, on_commit, **(limits | dict(bounds)))
+    appender = GroupCommit(gate.open_writer, on_commit, lambda _: None, **(limits | dict(bounds)))
     appender.start()
     try:
         async with asyncio.timeout(PATIENCE_S):

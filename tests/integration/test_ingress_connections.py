@@ -236,7 +236,8 @@ async def test_answers_leave_at_once(site: Site) -> None:
     async with connected(site.ingress.http_bind) as client:
         await client.send(post(BODY))
         await client.answer()
-        (connection,) = site.ingress._http._shared.connections
+        assert site.ingress._callbacks is not None
+        (connection,) = site.ingress._callbacks._shared.connections
         accepted = connection.transport.get_extra_info("socket")
         without_delay = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

@@ -20,6 +20,7 @@ from service.errors import StoreUnusable
 from service.eventlog.reader import StoredLogReader
 from service.eventlog.sqlite import SqliteLogWriter
 from service.projector import batch
+from service.projector.leadership import SoleLeader
 from service.projector.runner import Projector
 from service.telemetry import Metrics
 from service.views.reader import StoredViewsReader
@@ -60,6 +61,8 @@ class Site:
         projector = Projector(
             open_log=partial(StoredLogReader, SqliteDatabase(self.events)),
             open_views=partial(StoredViewsWriter, SqliteDatabase(self.views), identity),
+            leadership=SoleLeader(),
+            eager=True,
             cursors=CursorCodec(identity),
             on_advance=lambda: _on_loop(loop, self._advanced),
             clock=SystemClock(),

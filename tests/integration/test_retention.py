@@ -210,7 +210,7 @@ async def test_what_is_older_than_the_setting_goes_by_itself(
     """In days and parts of them, by when an event was received; but the last event stays."""
     _record(tmp_path, *(BEGIN_US + day * DAY_US for day in (0, 1, 2, 2.75, 3, 3)))
     async with _core(tmp_path, BEGIN_US + 4 * DAY_US, RETENTION_DAYS=days) as core:
-        retaining = asyncio.create_task(core.upkeep.retain_by_the_clock())
+        retaining = asyncio.create_task(core.upkeep.retain_by_the_clock(lambda: True))
         while (found := await core.log.run(lambda log: log.kept_from())) < kept_from:
             assert not retaining.done()
         # It waits for its turn behind a removal under way, which so has ended.
@@ -241,7 +241,7 @@ async def test_a_defect_does_not_end_it(tmp_path: Path, monkeypatch: pytest.Monk
     clock = FakeClock(BEGIN_US + 9 * DAY_US)
     async with asyncio.timeout(DEADLINE_S), Core(loaded, clock, Metrics()) as core:
         await core.hub.reached(Position(2), DEADLINE_S)
-        retaining = asyncio.create_task(core.upkeep.retain_by_the_clock())
+        retaining = asyncio.create_task(core.upkeep.retain_by_the_clock(lambda: True))
         while await core.log.run(lambda log: log.kept_from()) < 2:
             assert not retaining.done()
         retaining.cancel()

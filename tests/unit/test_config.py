@@ -21,8 +21,8 @@ def test_everything_has_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     assert data_dir == settings.data_dir
     assert (f"sqlite:///{data_dir}/events.db", f"sqlite:///{data_dir}/views.db") == (
-        settings.events_url,
-        settings.views_url,
+        settings.events_url.reveal(),
+        settings.views_url.reveal(),
     )
     assert [Bind("127.0.0.1", 8080), Bind("127.0.0.1", 50051), Bind("127.0.0.1", 8080)] == [
         settings.http_bind,
@@ -101,8 +101,8 @@ def test_values_are_taken(tmp_path: Path) -> None:
 
     assert (tmp_path, "sqlite:////var/events.db", f"sqlite:///{tmp_path}/views.db") == (
         settings.data_dir,
-        settings.events_url,
-        settings.views_url,
+        settings.events_url.reveal(),
+        settings.views_url.reveal(),
     )
     assert [("::1", 0), ("localhost", 5), ("0.0.0.0", 9)] == [
         settings.http_bind,

@@ -10,6 +10,8 @@ import pytest
 
 from service import errors
 from service.config import Limits
+from service.database.database import Fence
+from service.database.turns import LocalTurns
 from service.domain.events import Position
 from service.domain.progress import Progress
 from service.projector.task import Hands, Run
@@ -178,7 +180,13 @@ class Tasks:
         self.ended.append("done")
         tell(Progress(2, 2, "events", "done"))
 
-    async def retain(self, keep_from: Position, tell: Callable[[Progress], None]) -> None: ...
+    async def retain(
+        self,
+        keep_from: Position,
+        purge_span_us: int,
+        fence: Fence,
+        tell: Callable[[Progress], None],
+    ) -> None: ...
     async def clear_spare(self, tell: Callable[[Progress], None]) -> None: ...
     async def rewrite(self, tell: Callable[[Progress], None]) -> None: ...
     async def wipe(self, tell: Callable[[Progress], None]) -> None: ...
@@ -194,7 +202,7 @@ async def upkeep(tasks: Tasks) -> Upkeep:
     nothing: Any = None
     limits = Limits(task_progress_s=0.01)
     parts = Parts(nothing, nothing, nothing, nothing, tasks, nothing, limits)
-    return Upkeep(parts, tasks, lambda: Position(0), None)
+    return Upkeep(parts, tasks, lambda: Position(0), None, LocalTurns())
 
 
 async def _next(steps: AsyncGenerator[Progress]) -> str:

@@ -69,7 +69,7 @@ def _guards() -> list[str]:
 
 def _postgres() -> list[str]:
     """PostgreSQL stores begin here: several processes append, in one order."""
-    return [*_appending(), *_guarding()]
+    return [*_appending(), *_guarding(), *_purging()]
 
 
 def _appending() -> list[str]:
@@ -96,7 +96,9 @@ def _appending() -> list[str]:
         CREATE TABLE leases (
             name text COLLATE "C" PRIMARY KEY,
             holder text COLLATE "C" NOT NULL,
-            expire_time timestamptz NOT NULL
+            expire_time timestamptz NOT NULL,
+            wanted_by text COLLATE "C" NOT NULL DEFAULT '',
+            wanted_until timestamptz NOT NULL DEFAULT '-infinity'
         )
         """,
         # A key of its own for each log of a database.
@@ -167,6 +169,39 @@ def _appending() -> list[str]:
             INSERT INTO appenders VALUES (of_appender, batch, append_events.first_position, now())
                 ON CONFLICT (appender) DO UPDATE SET last_batch = excluded.last_batch,
                     first_position = excluded.first_position, settle_time = excluded.settle_time;
+        END $$
+        """,
+    ]
+
+
+def _purging() -> list[str]:
+    return [
+        # Partitions that retention has passed are dropped. The last one is left out: it holds the
+        # head. Of the one it stands in, what is out of sight is deleted only once it spans so much
+        # time: at a high rate it never does, and is dropped; at a low one there is little to do.
+        """
+        CREATE FUNCTION purge_events(span_us bigint) RETURNS void LANGUAGE plpgsql AS $$
+        DECLARE
+            cut log;
+            part record;
+        BEGIN
+            SET LOCAL lock_timeout = '500ms';
+            SELECT * INTO cut FROM log;
+            FOR part IN
+                SELECT child.relname AS name,
+                       (regexp_match(pg_get_expr(child.relpartbound, child.oid),
+                                     'TO \\(''(\\d+)''\\)'))[1]::bigint AS until
+                FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
+                WHERE inhparent = 'events'::regclass
+                ORDER BY until
+            LOOP
+                EXIT WHEN part.until > cut.kept_from;
+                EXECUTE format('DROP TABLE %I', part.name);
+            END LOOP;
+            IF cut.cut_time_max_us - (SELECT receive_time_max_us FROM events
+                                      ORDER BY position LIMIT 1) >= span_us THEN
+                DELETE FROM events WHERE position < cut.kept_from;
+            END IF;
         END $$
         """,
     ]

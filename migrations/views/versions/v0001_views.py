@@ -46,6 +46,13 @@ def upgrade() -> None:
             sa.Column("name", TEXT, primary_key=True),
             sa.Column("holder", TEXT, nullable=False),
             sa.Column("expire_time", sa.DateTime(timezone=True), nullable=False),
+            sa.Column("wanted_by", TEXT, nullable=False, server_default=""),
+            sa.Column(
+                "wanted_until",
+                sa.DateTime(timezone=True),
+                nullable=False,
+                server_default="-infinity",
+            ),
         )
 
 

@@ -1,0 +1,101 @@
+"""A lease: what one of several processes has for itself, for as long as it keeps renewing it.
+
+It is a row, with the time at which it runs out by the database's clock; a session's lock would stay
+with a process that was stopped. Whoever takes it names a new term, so what was begun in an earlier
+term, even by the same process, is not the holder's any more.
+
+A lease alone only saves work: its holder may be stopped between looking at the clock and writing.
+So every transaction that rests on it asks for its row first (`Term.fence`). The row stays locked
+until that transaction ends, so nobody else takes the lease meanwhile; and once somebody has, the
+fence of the former holder raises and its transaction changes nothing.
+"""
+
+from uuid import uuid4
+
+from service import errors
+from service.database.database import Connection, Cursor, Database
+
+_TAKE = """
+INSERT INTO leases (name, holder, expire_time)
+VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3::float8))
+ON CONFLICT (name) DO UPDATE
+SET holder = excluded.holder, expire_time = excluded.expire_time, wanted_by = ''
+WHERE leases.expire_time < clock_timestamp()
+  AND (leases.wanted_by IN ('', $4) OR leases.wanted_until < clock_timestamp())
+"""
+_RENEW = """
+UPDATE leases SET expire_time = clock_timestamp() + make_interval(secs => $3::float8)
+WHERE name = $1 AND holder = $2
+RETURNING wanted_by <> '' AND wanted_until > clock_timestamp()
+"""
+_WANT = """
+UPDATE leases
+SET wanted_by = $2, wanted_until = clock_timestamp() + make_interval(secs => $3::float8)
+WHERE name = $1
+"""
+_RELEASE = "UPDATE leases SET expire_time = '-infinity' WHERE name = $1 AND holder = $2"
+_HOLDS = "SELECT 1 FROM leases WHERE name = $1 AND holder = $2 FOR SHARE"
+
+
+class Term:
+    """The time from taking a lease until somebody else takes it."""
+
+    def __init__(self, name: str, holder: str) -> None:
+        self.name = name
+        self.holder = holder
+
+    def fence(self, connection: Connection) -> None:
+        """Raises CheckpointMoved, inside a transaction, if somebody else has taken the lease."""
+        if connection.execute(_HOLDS, (self.name, self.holder)).fetchone() is None:
+            raise errors.CheckpointMoved(f"the lease {self.name!r} is another process's by now")
+
+
+class Leases:
+    """Takes and keeps leases of one database. Used by one thread at a time.
+
+    Every method raises StoreUnusable if the database cannot be reached; then nothing is known of
+    the lease, and it runs out by itself.
+    """
+
+    def __init__(self, database: Database, lease_s: float) -> None:
+        self._database = database
+        self._lease_s = lease_s
+        self._me = uuid4().hex
+        self._connection: Connection | None = None
+
+    def take(self, name: str) -> Term | None:
+        """None while another process has it, or is to have it next."""
+        term = Term(name, uuid4().hex)
+        taken = self._run(_TAKE, (name, term.holder, self._lease_s, self._me)).rowcount
+        return term if taken else None
+
+    def want(self, name: str) -> None:
+        """Ask the holder for it; once it lets go, it is this process's for a lease's time."""
+        self._run(_WANT, (name, self._me, self._lease_s))
+
+    def renew(self, term: Term) -> bool:
+        """Does another process want it? Raises CheckpointMoved if one has it by now."""
+        row = self._run(_RENEW, (term.name, term.holder, self._lease_s)).fetchone()
+        if row is None:
+            raise errors.CheckpointMoved(f"the lease {term.name!r} has run out")
+        return bool(row[0])
+
+    def release(self, term: Term) -> None:
+        self._run(_RELEASE, (term.name, term.holder))
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _run(self, sql: str, parameters: tuple[object, ...]) -> Cursor:
+        if self._connection is None:
+            self._connection = self._database.connect_writer()
+        try:
+            return self._connection.execute(sql, parameters)
+        except self._connection.faults as error:
+            self.close()
+            raise errors.StoreUnusable(
+                f"{self._database.name}: a lease cannot be kept: {error}"
+            ) from error
