@@ -16,11 +16,12 @@ from typing import Self
 
 from service import errors
 from service.api.hub import Hub
-from service.clock import Clock
+from service.clock import US_PER_S, Clock
 from service.config import Config
 from service.database.readers import ReaderPool
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import LogReader, LogWriter
+from service.eventlog.spool import Spool
 from service.projector.runner import Projector
 from service.projector.tasks import ProjectorTasks
 from service.stores import Stores
@@ -42,6 +43,8 @@ class Core:
         self._clock = clock
         self._metrics = metrics
         self._closers = AsyncExitStack()
+        self.spool: Spool | None = None
+        """What keeps callbacks while the log's database is away; None where nothing does."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -147,13 +150,18 @@ class Core:
             limits=self._config.limits,
             metrics=self._metrics,
         )
+        self._metrics.leading.set_function(lambda: self._projector.leads)
         self._projector.start()
         self._closers.push_async_callback(self._projector.stop)
 
     def _start_appender(self, stores: Stores) -> None:
-        limits = self._config.limits
+        config, limits = self._config, self._config.limits
+        if config.spool and "ingress" in config.roles:
+            self.spool = Spool(config.data_dir / "spool.db", config.spool_bytes_max)
+            self.spool.belong_to(self.identity)
+            self._show_spool(self.spool)
         self.appender = GroupCommit(
-            stores.open_log_writer,
+            stores.log_writer_opener(self.spool, limits),
             self._projector.wake,
             self._hint,
             batch_events_max=limits.batch_events_max,
@@ -165,6 +173,15 @@ class Core:
         self.appender.start()
         self._metrics.log_position.set_function(lambda: self.appender.last_position)
         self._closers.push_async_callback(self.appender.close)
+
+    def _show_spool(self, spool: Spool) -> None:
+        def age_s() -> float:
+            oldest_us = spool.filling().oldest_us
+            return max(0, self._clock.now_us() - oldest_us) / US_PER_S if oldest_us else 0.0
+
+        self._metrics.spool_callbacks.set_function(lambda: spool.filling().event_count)
+        self._metrics.spool_bytes.set_function(lambda: spool.filling().content_bytes)
+        self._metrics.spool_seconds.set_function(age_s)
 
     def _hint(self, log: LogWriter) -> None:
         """On the appender's thread. Whoever leads here was woken already."""

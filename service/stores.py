@@ -21,6 +21,8 @@ from service.database.turns import LeasedTurns, LocalTurns, Turns
 from service.eventlog.log import LogReader, LogWriter
 from service.eventlog.postgres import PostgresLogWriter
 from service.eventlog.reader import StoredLogReader
+from service.eventlog.spool import Spool
+from service.eventlog.spooling import SpoolingLogWriter
 from service.eventlog.sqlite import SqliteLogWriter
 from service.eventlog.writer import APPENDED
 from service.projector.leadership import Leadership, LeasedLeadership, SoleLeader
@@ -98,10 +100,19 @@ class Stores:
     def open_log_reader(self) -> LogReader:
         return StoredLogReader(self.events)
 
-    def open_log_writer(self) -> LogWriter:
+    def log_writer_opener(self, spool: Spool | None, limits: Limits) -> Callable[[], LogWriter]:
+        """Opens this process's log writer; one with a spool owns that, and is opened once."""
         if self.embedded:
-            return SqliteLogWriter(self.events)
-        return PostgresLogWriter(self.events)
+            return lambda: SqliteLogWriter(self.events)
+        if spool is None:
+            return lambda: PostgresLogWriter(self.events)
+        return lambda: SpoolingLogWriter(
+            lambda: PostgresLogWriter(self.events),
+            spool,
+            retry_s=limits.retry_s,
+            events_max=limits.batch_events_max,
+            bytes_max=limits.batch_bytes_max,
+        )
 
     def open_views_reader(self) -> ViewsReader:
         return StoredViewsReader(self.views)

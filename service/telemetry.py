@@ -71,7 +71,7 @@ class Metrics:
     def _add_ingress(self, registry: CollectorRegistry) -> None:
         self.callbacks = Counter(
             "plugstatus_callbacks_total",
-            "Callbacks answered, by outcome: recorded, ignored, refused, unavailable.",
+            "Callbacks answered, by outcome: recorded, spooled, ignored, refused, unavailable.",
             ["outcome"],
             registry=registry,
         )
@@ -98,8 +98,24 @@ class Metrics:
             "Last position this process recorded; 0 before the first.",
             registry=registry,
         )
+        self.spool_callbacks = Gauge(
+            "plugstatus_spool_callbacks",
+            "Callbacks on this machine's disk that the log does not have yet.",
+            registry=registry,
+        )
+        self.spool_bytes = Gauge("plugstatus_spool_bytes", "Their bytes.", registry=registry)
+        self.spool_seconds = Gauge(
+            "plugstatus_spool_seconds",
+            "Age of the oldest of them; 0 when there is none.",
+            registry=registry,
+        )
 
     def _add_views(self, registry: CollectorRegistry) -> None:
+        self.leading = Gauge(
+            "plugstatus_leading",
+            "1 if this process projects, 0 if it stands by.",
+            registry=registry,
+        )
         self.views_position = Gauge(
             "plugstatus_views_position", "Position the views stand at.", registry=registry
         )

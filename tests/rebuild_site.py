@@ -1,7 +1,7 @@
 """Both stores of a data folder as the projector's thread has them, stepped by hand."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from service.eventlog.reader import StoredLogReader
 from service.eventlog.sqlite import SqliteLogWriter
 from service.projector.follower import Follower
 from service.projector.rebuild import Rebuild
-from service.projector.retention import Retention
+from service.projector.retention import ResultT, Retention
 from service.projector.task import Hands
 from service.views.reader import StoredViewsReader
 from service.views.store import MessageFilter
@@ -89,10 +89,10 @@ class RebuildSite:
     def retain(self, keep_from: int) -> None:
         """Remove what stands before that position."""
 
-        def write(cut: Any) -> None:
+        def write(work: Callable[[LogWriter], ResultT]) -> ResultT:
             with closing(SqliteLogWriter(SqliteDatabase(self.data_dir / "events.db"))) as writer:
                 log: LogWriter = writer
-                cut(log)
+                return work(log)
 
         for _ in Retention(Position(keep_from), write, self.cursors, SMALL)(self.hands):
             pass

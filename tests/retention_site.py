@@ -14,7 +14,7 @@ from service.domain.message import Message, MessageKey
 from service.domain.progress import Progress
 from service.eventlog.log import LogWriter
 from service.eventlog.sqlite import SqliteLogWriter
-from service.projector.retention import Retention
+from service.projector.retention import ResultT, Retention
 from service.views.reader import StoredViewsReader
 from service.views.store import FeedFilter, MessageFilter, ViewsReader
 from service.views.tables import TABLES
@@ -66,8 +66,8 @@ class RetentionSite(RebuildSite):
         self.model.cut(keep_from)
         return steps
 
-    def write(self, act: Callable[[LogWriter], Any]) -> None:
-        write(self, act)
+    def write(self, act: Callable[[LogWriter], ResultT]) -> ResultT:
+        return write(self, act)
 
     def without_views(self) -> None:
         """The views are deleted, and built again from what the log holds."""
@@ -85,10 +85,10 @@ class RetentionSite(RebuildSite):
             return shown(reader, self.views.kept_from())
 
 
-def write(site: RebuildSite, act: Callable[[LogWriter], Any]) -> None:
+def write(site: RebuildSite, act: Callable[[LogWriter], ResultT]) -> ResultT:
     """Do something with a writer of the log."""
     with closing(SqliteLogWriter(SqliteDatabase(site.data_dir / "events.db"))) as writer:
-        act(writer)
+        return act(writer)
 
 
 def expected(model: Model) -> Shown:

@@ -92,15 +92,25 @@ class Hub:
 
     async def run(self) -> None:
         """Follow the views until cancelled; whatever else happens is logged and tried again."""
+        failing = False
         while True:
             self._hinted.clear()
             try:
                 await self._follow()
-            except Exception:  # noqa: BLE001
-                # Even a defect must not end it: every watcher would hang without a word.
-                _log.exception("the views cannot be followed, trying again")
+            except errors.RetryLater as error:
+                if not failing:
+                    _log.warning("the views cannot be followed, trying again", reason=str(error))
+                failing = True
                 await asyncio.sleep(self._limits.retry_s)
                 continue
+            except Exception:  # noqa: BLE001
+                # Even a defect must not end it: every watcher would hang without a word.
+                _log.exception("following the views failed, trying again")
+                await asyncio.sleep(self._limits.retry_s)
+                continue
+            if failing:
+                _log.info("the views are followed again")
+            failing = False
             try:
                 async with asyncio.timeout(self._limits.poll_s):
                     await self._hinted.wait()

@@ -95,7 +95,7 @@ class Connection(Protocol):
         ...
 
     def listen(self, channels: Sequence[str], stopped: Callable[[], bool]) -> Iterator[str]:
-        """The channel of each notification, until `stopped` says so, asked about every second.
+        """The channel of each notification, until `stopped` says so, asked now and again.
 
         Every channel is told once at the beginning: something may have come before.
         """
@@ -143,8 +143,11 @@ class Database(Protocol):
         """A connection that only reads."""
         ...
 
-    def connect_writer(self) -> Connection:
-        """A connection whose commits are on disk when they return."""
+    def connect_writer(self, reply_s: float = 60.0) -> Connection:
+        """A connection whose commits are on disk when they return.
+
+        A database that is elsewhere may take so long for a statement; then the connection is lost.
+        """
         ...
 
     def migrating(self) -> AbstractContextManager[sqlalchemy.Connection]:

@@ -29,7 +29,8 @@ _ResultT = TypeVar("_ResultT")
 _CONNECT_S = 3
 """A host that does not answer; libpq counts whole seconds, and at least 2."""
 
-_LISTEN_S = 1.0
+_LISTEN_S = 0.25
+"""How late a listener ends that is told to."""
 _PROBE_S = 10.0
 
 _MIGRATION_LOCK = 0x706C7567
@@ -47,7 +48,7 @@ class Bounds(NamedTuple):
 
 
 _READING = Bounds(reply_s=5.0, idle_in_transaction_s=10.0)
-_WRITING = Bounds(reply_s=60.0, idle_in_transaction_s=2.5)
+_IDLE_WRITING_S = 2.5
 
 
 class _Bounded(psycopg.Connection[Row]):
@@ -209,8 +210,8 @@ class PostgresDatabase:
     def connect_reader(self) -> PostgresConnection:
         return self._connect(_READING, "-c default_transaction_read_only=on")
 
-    def connect_writer(self) -> PostgresConnection:
-        return self._connect(_WRITING, "")
+    def connect_writer(self, reply_s: float = 60.0) -> PostgresConnection:
+        return self._connect(Bounds(reply_s, _IDLE_WRITING_S), "")
 
     @contextmanager
     def migrating(self) -> Iterator[sqlalchemy.Connection]:

@@ -10,7 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
+import structlog
+
 from service.errors import RetryLater, StoreUnusable
+
+_log = structlog.get_logger(__name__)
 
 
 class Reader(Protocol):
@@ -80,7 +84,9 @@ class ReaderPool(Generic[ReaderT]):
         try:
             reader = self._open_reader()
         except StoreUnusable as error:
-            raise self._unavailable(str(error)) from error
+            # Where the database is, and why it cannot be reached, is for the log to tell.
+            _log.warning("a store cannot be read", reason=str(error))
+            raise self._unavailable("the store cannot be reached now: try again") from error
         self._local.reader = reader
         with self._opened_lock:
             self._opened.append(reader)

@@ -160,7 +160,7 @@ class SqliteDatabase:
         """Read-only; the file has to exist."""
         return self._connect(SqliteConnection, "ro")
 
-    def connect_writer(self) -> SqliteWritingConnection:
+    def connect_writer(self, reply_s: float = 60.0) -> SqliteWritingConnection:
         """The one writing connection of an existing file.
 
         May be handed to another thread once, before its first use there. StoreUnusable is raised

@@ -9,6 +9,8 @@ Position = NewType("Position", int)
 """An event's place in the log: ≥ 1, rising, never given twice. 0 stands before the first event."""
 
 BEFORE_FIRST = Position(0)
+SPOOLED = Position(-1)
+"""In place of the position of a callback that is on this machine's disk, in the log only later."""
 
 
 END_OF_CALLBACK = 2**32 - 1

@@ -32,7 +32,7 @@ import structlog
 
 from service import errors
 from service.database.database import Fence, unfenced
-from service.domain.events import NewEvent, Position
+from service.domain.events import SPOOLED, EventKind, NewEvent, Position
 from service.eventlog.log import BaselineChange, LogWriter
 
 _log = structlog.get_logger(__name__)
@@ -41,6 +41,7 @@ ResultT = TypeVar("ResultT")
 
 
 HINT_PAUSE_S = 0.005
+_AWAY = "the event log's database is away: only callbacks are kept meanwhile"
 
 
 def _no_hint(_writer: LogWriter) -> None:
@@ -133,6 +134,7 @@ class GroupCommit:
     def append(self, event: NewEvent) -> asyncio.Future[Position]:
         """A future of the event's position, resolved once the event is on disk.
 
+        Of SPOOLED for a callback that is on this machine's disk, and in the log only later.
         The future raises LogUnavailable if the transaction failed. Raises LogUnavailable at once
         when too much is waiting already, or after `close`: then nothing was recorded.
         """
@@ -257,16 +259,19 @@ class GroupCommit:
         self._waiting_bytes -= batch.contents_bytes
         self._hand_over()
         self._failing_until_s = self._loop.time() + self._failing_s if failure else 0.0
-        if not failure:
+        if not failure and first != SPOOLED:
             self.last_position = Position(first + len(batch.events) - 1)
-        position = first
-        for waiter in batch.waiters:
-            if not waiter.done():
-                if failure:
-                    waiter.set_exception(errors.LogUnavailable(failure))
-                else:
-                    waiter.set_result(position)
-            position = Position(position + 1)
+        for index, (event, waiter) in enumerate(zip(batch.events, batch.waiters, strict=True)):
+            if waiter.done():
+                continue
+            if failure:
+                waiter.set_exception(errors.LogUnavailable(failure))
+            elif first != SPOOLED:
+                waiter.set_result(Position(first + index))
+            elif event.kind is EventKind.CALLBACK:
+                waiter.set_result(SPOOLED)
+            else:
+                waiter.set_exception(errors.LogUnavailable(_AWAY))
 
     def _settle_removal(self, removal: _Removal, result: Any, error: Exception | None) -> None:
         self._hand_over()
@@ -303,8 +308,11 @@ class GroupCommit:
             except Exception as error:  # noqa: BLE001
                 # Whatever it was, the waiters get an answer, and what follows a new connection.
                 failure = error
-                _log.exception("writing the event log failed")
-                if usable is not None:
+                if isinstance(error, errors.PlugstatusError):
+                    _log.warning("the event log cannot be written", reason=str(error))
+                else:
+                    _log.exception("writing the event log failed")
+                if usable is not None and not usable.mends_itself:
                     usable.close()
                     usable = None
             else:
@@ -327,6 +335,7 @@ class GroupCommit:
             self._hint(writer)
         except errors.LogUnavailable:
             # Nothing was to be written: whoever appends next tells of it, or finds it mended.
-            writer.close()
-            return None
+            if not writer.mends_itself:
+                writer.close()
+                return None
         return writer

@@ -38,11 +38,18 @@ class Removals(NamedTuple):
 class LogWriter(Protocol):
     """Appends. One writer a log on SQLite; on a shared database each process has one."""
 
+    @property
+    def mends_itself(self) -> bool:
+        """It goes on after a failure; others are to be closed, and a new one opened."""
+        ...
+
     def append(self, events: Sequence[NewEvent]) -> Position:
         """Append at least one event in one durable transaction; all of them or none.
 
         Returns the first one's position; the others follow it without a gap, in the order given.
-        Raises LogUnavailable, and then nothing of the batch is visible.
+        SPOOLED: the callbacks among them are on this machine's disk, on their way to the log, and
+        the others are nowhere. Raises LogUnavailable, and then nothing of the batch is visible;
+        where the log is elsewhere, it may become so later.
         """
         ...
 
@@ -68,8 +75,8 @@ class LogWriter(Protocol):
         """
         ...
 
-    def purge(self, span_us: int) -> None:
-        """Remove from the disk what `cut` has removed from sight.
+    def purge(self, span_us: int) -> bool:
+        """Remove from the disk some of what `cut` has removed from sight; is there more?
 
         Where whole pieces of the log go at once, the events of a piece that is not wholly cut yet
         may wait for the rest of it, but for no longer than `span_us` of receive times.

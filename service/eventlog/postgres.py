@@ -100,9 +100,10 @@ class PostgresLogWriter(StoredLogWriter):
         self._keep_from(until)
         return int(found[0][0])
 
-    def purge(self, span_us: int) -> None:
+    def purge(self, span_us: int) -> bool:
         with translated(self._connection):
-            self._connection.execute("SELECT purge_events($1)", (span_us,))
+            found = self._connection.execute("SELECT purge_events($1)", (span_us,)).fetchall()
+        return bool(found[0][0])
 
     def hold(self) -> None:
         # Not in a transaction, so it lasts; and ended by the server if this process is stopped.

@@ -70,8 +70,9 @@ class SqliteLogWriter(StoredLogWriter):
         self._keep_from(until)
         return self._connection.execute(self._sql.expire, (until.position,)).rowcount
 
-    def purge(self, span_us: int) -> None:
+    def purge(self, span_us: int) -> bool:
         """`cut` has removed them already."""
+        return False
 
     def hold(self) -> None:
         """Nobody else appends."""

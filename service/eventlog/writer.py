@@ -14,12 +14,18 @@ APPENDED = "plugstatus_appended"
 """The channel on which other processes hear of appended events."""
 
 
+_REPLY_S = 5.0
+"""Who posts a callback waits for it. Longer work is done in small steps."""
+
+
 class StoredLogWriter(ABC):
     """A writing connection."""
 
+    mends_itself = False
+
     def __init__(self, database: Database) -> None:
         """Raises StoreUnusable if it cannot be opened."""
-        self._connection = database.connect_writer()
+        self._connection = database.connect_writer(reply_s=_REPLY_S)
         self._sql = statements.of(database.dialect)
 
     @abstractmethod

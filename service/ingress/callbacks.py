@@ -9,7 +9,7 @@ from litestar.types import HTTPScope, Receive, Send
 
 from service import config, errors, telemetry
 from service.clock import Clock
-from service.domain.events import EventKind, Mark, NewEvent, Position
+from service.domain.events import SPOOLED, EventKind, Mark, NewEvent, Position
 from service.ingress import body, problems, request
 from service.ingress.tokens import WebhookTokens
 from service.ingress.waiting import AppendDeadline
@@ -20,6 +20,7 @@ _INLINE_BYTES_MAX = 64 * 1024
 """A larger body is inflated and checked on a thread: it would hold the loop for milliseconds."""
 
 _IGNORED = b'{"outcome":"ignored"}'
+_SPOOLED = b'{"outcome":"spooled"}'
 _RECORDED = b'{"outcome":"recorded","cursor":"%s"}'
 _JSON_HEADER = (b"content-type", b"application/json")
 
@@ -31,7 +32,10 @@ class Appender(Protocol):
     """The event log's group commit, as far as a callback needs it."""
 
     def append(self, event: NewEvent) -> asyncio.Future[Position]:
-        """Raises LogUnavailable, at once or from the future."""
+        """The position; SPOOLED for one that is on this machine's disk, in the log only later.
+
+        Raises LogUnavailable, at once or from the future.
+        """
         ...
 
 
@@ -66,6 +70,7 @@ class Callbacks:
         self._tokens = tokens
         self._unfinished_bytes = 0
         self._count_recorded = metrics.callbacks.labels("recorded").inc
+        self._count_spooled = metrics.callbacks.labels("spooled").inc
         self._count_ignored = metrics.callbacks.labels("ignored").inc
         self._count_refused = metrics.callbacks.labels("refused").inc
         self._count_unavailable = metrics.callbacks.labels("unavailable").inc
@@ -106,9 +111,11 @@ class Callbacks:
             return _IGNORED
         event = NewEvent(instance, receive_time_us, EventKind.CALLBACK, checked.content)
         position = await self._recorded(event)
-        self._count_recorded()
+        (self._count_spooled if position == SPOOLED else self._count_recorded)()
         self._count_bytes(len(checked.content))
         self._observe_s(self._clock.monotonic_s() - began_s)
+        if position == SPOOLED:
+            return _SPOOLED
         return _RECORDED % self._cursors.end_of(Mark(position, receive_time_us)).encode()
 
     async def _received(self, receive: Receive) -> bytes:
@@ -148,7 +155,7 @@ class Callbacks:
         return _Checked(content, type_)
 
     async def _recorded(self, event: NewEvent) -> Position:
-        """The position on disk. Raises Refused with 503 if it is not known to be there."""
+        """The position, or SPOOLED. Raises Refused with 503 if it is not known to be on disk."""
         try:
             waiter = self._appender.append(event)
             self._deadline.watch(waiter)

@@ -17,6 +17,7 @@ the kept log onto it gives.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -35,9 +36,13 @@ from service.views.store import Checkpoint, ViewsBatch
 from service.wire.cursor import CursorCodec
 
 _log = structlog.get_logger(__name__)
+ResultT = TypeVar("ResultT")
 
-Cut = Callable[[Callable[[LogWriter], None]], None]
-"""Runs something with the log's one writer, between two appends, and waits for it."""
+
+class Cut(Protocol):
+    """Runs something with the process's one writer, between two appends; what that returns."""
+
+    def __call__(self, work: Callable[[LogWriter], ResultT], /) -> ResultT: ...
 
 
 class Retention:
@@ -65,7 +70,8 @@ class Retention:
             yield from self._cut(hands)
         if hands.log.kept_from() > 1:
             # Also what an earlier run had to leave.
-            self._write(lambda log: log.purge(self._purge_span_us))
+            while self._write(lambda log: log.purge(self._purge_span_us)):
+                yield Progress(0, 0, "", "taking old events off the disk")
 
     def _cut(self, hands: Hands) -> Iterator[Progress]:
         yield from self._caught_up(hands)

@@ -181,7 +181,7 @@ class Projector:
             except Exception as error:  # noqa: BLE001
                 # The checkpoint did not move, so the same events are read again. A defect of ours
                 # is no reason to end either: nobody would hear of it.
-                _log.exception("folding failed, trying again", retry_s=self._limits.retry_s)
+                self._tell(error)
                 self._failed()
                 self._fail_tasks(error)
                 if stores is not None:
@@ -247,6 +247,13 @@ class Projector:
             self._run_under_way = None
         while not self._asked.empty():
             self._asked.get().fail(error)
+
+    def _tell(self, error: Exception) -> None:
+        """Log a fault: once, as long as it lasts, if it is a store's; others with all there is."""
+        if not isinstance(error, errors.PlugstatusError):
+            _log.exception("folding failed, trying again", retry_s=self._limits.retry_s)
+        elif not self._failing:
+            _log.warning("folding has to wait, trying again", reason=str(error))
 
     def _failed(self) -> None:
         self._metrics.projector_failures.inc()

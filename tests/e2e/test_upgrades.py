@@ -81,7 +81,7 @@ def test_an_upgrade_keeps_every_row(store: Store, revision: str, tmp_path: Path)
 KILLED = f"""{UPGRADE_KILLED_AT}
 import shutil, sys
 from pathlib import Path
-from service.database.schema import Store, _stored_revision
+from service.database.schema import Store, state
 
 store, original, path = Store[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3])
 
@@ -93,7 +93,8 @@ for moment in itertools.count(1):
     if child == 0:
         upgrade_killed_at(moment)
     _, status = os.waitpid(child, 0)
-    print("killed" if os.WIFSIGNALED(status) else "finished", _stored_revision(path), flush=True)
+    revision = state(store, SqliteDatabase(path)).revision
+    print("killed" if os.WIFSIGNALED(status) else "finished", revision, flush=True)
     if not os.WIFSIGNALED(status):
         break
 """

@@ -30,7 +30,7 @@ from service.eventlog.log import LogWriter
 from service.eventlog.sqlite import SqliteLogWriter
 from service.projector import follower, retention
 from service.projector.batch import fold_events
-from service.projector.retention import Retention
+from service.projector.retention import ResultT, Retention
 from service.telemetry import Metrics
 from service.upkeep.baseline import forgotten
 from service.upkeep.scan import buried, look
@@ -113,10 +113,10 @@ def test_an_erasure_that_waits_is_folded_before_anything_is_removed(
     site = RebuildSite(tmp_path / "data", GROUP_READ)
     before_it = [partial(_erase, site, PHONE)]
 
-    def writing(act: Callable[[LogWriter], None]) -> None:
+    def writing(act: Callable[[LogWriter], ResultT]) -> ResultT:
         while before_it:
             before_it.pop()()
-        write(site, act)
+        return write(site, act)
 
     if when == "recorded":
         writing(lambda _log: None)

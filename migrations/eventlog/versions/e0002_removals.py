@@ -176,32 +176,37 @@ def _appending() -> list[str]:
 
 def _purging() -> list[str]:
     return [
-        # Partitions that retention has passed are dropped. The last one is left out: it holds the
-        # head. Of the one it stands in, what is out of sight is deleted only once it spans so much
-        # time: at a high rate it never does, and is dropped; at a low one there is little to do.
+        # One partition that retention has passed is dropped at a time; the one that holds the head
+        # is never passed. Of the partition that `kept_from` stands in, what is out of sight is
+        # deleted only once it spans so much time: at a high rate it never does, and is dropped
+        # whole; at a low one there is little to delete. True: there is more to do.
         """
-        CREATE FUNCTION purge_events(span_us bigint) RETURNS void LANGUAGE plpgsql AS $$
+        CREATE FUNCTION purge_events(span_us bigint) RETURNS boolean LANGUAGE plpgsql AS $$
         DECLARE
             cut log;
-            part record;
+            passed name;
+            gone bigint;
         BEGIN
             SET LOCAL lock_timeout = '500ms';
             SELECT * INTO cut FROM log;
-            FOR part IN
-                SELECT child.relname AS name,
-                       (regexp_match(pg_get_expr(child.relpartbound, child.oid),
-                                     'TO \\(''(\\d+)''\\)'))[1]::bigint AS until
+            SELECT child.relname INTO passed
                 FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
                 WHERE inhparent = 'events'::regclass
-                ORDER BY until
-            LOOP
-                EXIT WHEN part.until > cut.kept_from;
-                EXECUTE format('DROP TABLE %I', part.name);
-            END LOOP;
+                  AND (regexp_match(pg_get_expr(child.relpartbound, child.oid),
+                                    'TO \\(''(\\d+)''\\)'))[1]::bigint <= cut.kept_from
+                LIMIT 1;
+            IF FOUND THEN
+                EXECUTE format('DROP TABLE %I', passed);
+                RETURN true;
+            END IF;
             IF cut.cut_time_max_us - (SELECT receive_time_max_us FROM events
                                       ORDER BY position LIMIT 1) >= span_us THEN
-                DELETE FROM events WHERE position < cut.kept_from;
+                DELETE FROM events WHERE position < least(
+                    cut.kept_from, (SELECT min(position) FROM events) + 10000);
+                GET DIAGNOSTICS gone = ROW_COUNT;
+                RETURN gone > 0;
             END IF;
+            RETURN false;
         END $$
         """,
     ]
