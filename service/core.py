@@ -31,6 +31,9 @@ from service.upkeep.upkeep import Upkeep
 from service.views.store import ViewsReader
 from service.wire.cursor import CursorCodec
 
+SPOOL_FILE = "spool.db"
+"""In the data folder."""
+
 
 class Core:
     """As an asynchronous context manager: starts on enter, ends in reverse on exit.
@@ -157,7 +160,7 @@ class Core:
     def _start_appender(self, stores: Stores) -> None:
         config, limits = self._config, self._config.limits
         if config.spool and "ingress" in config.roles:
-            self.spool = Spool(config.data_dir / "spool.db", config.spool_bytes_max)
+            self.spool = Spool(config.data_dir / SPOOL_FILE, config.spool_bytes_max)
             self.spool.belong_to(self.identity)
             self._show_spool(self.spool)
         self.appender = GroupCommit(

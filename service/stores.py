@@ -4,8 +4,8 @@ Embedded (SQLite) they are files that one process owns: it takes their folders, 
 upgrades them by itself. On PostgreSQL any number of processes share them, and `migrate` upgrades.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from service import errors
 from service.config import Config, Limits
@@ -18,6 +18,8 @@ from service.database.opening import database_of
 from service.database.schema import Store
 from service.database.sqlite import SqliteDatabase
 from service.database.turns import LeasedTurns, LocalTurns, Turns
+from service.domain.progress import Progress
+from service.eventlog.copying import Copying
 from service.eventlog.log import LogReader, LogWriter
 from service.eventlog.postgres import PostgresLogWriter
 from service.eventlog.reader import StoredLogReader
@@ -54,6 +56,10 @@ class Stores:
     def embedded(self) -> bool:
         """Files of this machine that one process owns."""
         return isinstance(self.events, SqliteDatabase)
+
+    def databases(self) -> list[Database]:
+        """Each one once."""
+        return [self.events] if self.events.same_place(self.views) else [self.events, self.views]
 
     def exist(self) -> bool:
         """Is there anything to work on? Raises StoreUnusable if that cannot be said."""
@@ -148,6 +154,27 @@ class Stores:
 
     def _each(self) -> list[tuple[Store, Database]]:
         return [(Store.EVENT_LOG, self.events), (Store.VIEWS, self.views)]
+
+
+@contextmanager
+def copying(source_url: str, target_url: str) -> Iterator[Iterator[Progress]]:
+    """The steps of carrying a log to another database; nobody may serve either meanwhile.
+
+    Raises ConfigInvalid, DataDirInUse, SchemaOlder, SchemaNewer, StoreUnusable.
+    """
+    source = database_of("--from", source_url, Store.EVENT_LOG)
+    target = database_of("--to", target_url, Store.EVENT_LOG)
+    if source.same_place(target):
+        raise errors.ConfigInvalid("--to", "names the log that is to be copied: name another one")
+    if not source.exists():
+        raise errors.ConfigInvalid("--from", f"there is no event log: {source.name}")
+    with ExitStack() as held:
+        files = [one.path for one in (source, target) if isinstance(one, SqliteDatabase)]
+        for folder in sorted({file.parent.resolve() for file in files}):
+            held.callback(DataDirLock(folder).release)
+        work = Copying(source, target)
+        held.callback(work.close)
+        yield work.steps()
 
 
 def migrate(config: Config) -> list[tuple[str, str, str]]:

@@ -33,6 +33,7 @@ class _Commands(click.Group):
         "webhook": "webhooks",
         "rebuild": "upkeep",
         "forget": "upkeep",
+        "copy": "copying",
         "simulate": "simulating",
     }
 
@@ -60,8 +61,8 @@ def cli() -> None:
 
     `serve` receives PlugChat's callbacks over HTTP, keeps every one of them for good, and answers
     over gRPC what became of each message. The other commands ask a running server, but for
-    `migrate` and `check`, which work on the stores, and `simulate`, which posts made-up callbacks.
-    `rebuild` and `forget` work on the stores while no server runs.
+    `migrate`, `check` and `copy`, which work on the stores, and `simulate`, which posts made-up
+    callbacks. `rebuild` and `forget` work on the stores while no server runs.
 
     Every option can also be given as the environment variable that its help names.
 

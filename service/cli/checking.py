@@ -3,13 +3,16 @@
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from service.clock import SystemClock
 from service.config import PREFIX, Config
+from service.core import SPOOL_FILE
 from service.database import schema
 from service.database.lock import holder_of
 from service.database.schema import Store
 from service.errors import StoreUnusable
+from service.eventlog.spool import filling_of
 from service.ingress.tokens import WebhookTokens
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
@@ -24,10 +27,15 @@ _FIXED_SQLITE = (3, 51, 3)
 def checks(config: Config) -> Iterator[tuple[str, Check]]:
     """Each dependency's name and its check, the ones others rest on first."""
     stores = Stores(config)
-    yield "SQLite", _sqlite
+    if stores.embedded:
+        yield "SQLite", _sqlite
+    else:
+        yield "PostgreSQL", lambda: _postgres(stores)
     yield "data folder", lambda: _data_dir(config)
     yield "event log", lambda: _event_log(stores)
     yield "views", lambda: _views(stores)
+    if config.spool:
+        yield "spool", lambda: _spool(config)
     yield "webhook token", lambda: _webhook_token(config)
     yield "PlugChat", lambda: _plugchat(config)
 
@@ -37,6 +45,29 @@ def _sqlite() -> str:
     if sqlite3.sqlite_version_info >= _FIXED_SQLITE:
         return version
     return f"{version}; its WAL-reset bug cannot strike, as each file has one writing connection"
+
+
+def _postgres(stores: Stores) -> str:
+    told = []
+    for database in stores.databases():
+        with closing(database.connect_reader()) as connection:
+            version = connection.engine_version
+            waits_for = connection.execute("SHOW synchronous_standby_names").fetchall()[0][0]
+            most = connection.execute("SHOW max_connections").fetchall()[0][0]
+        quorum = f"commits wait for {waits_for}" if waits_for else "commits wait for no standby"
+        told.append(f"{version}, {quorum}, {most} connections at most")
+    return "; ".join(told)
+
+
+def _spool(config: Config) -> str:
+    path = config.data_dir / SPOOL_FILE
+    filling = filling_of(path) if path.exists() else None
+    if filling is None or not filling.event_count:
+        return f"empty, at most {config.spool_bytes_max} bytes"
+    return (
+        f"{filling.event_count} callbacks, {filling.content_bytes} bytes, wait in {path} for the "
+        "event log"
+    )
 
 
 def _data_dir(config: Config) -> str:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import sqlalchemy
+from sqlalchemy import Table
 
 Row = tuple[Any, ...]
 Fence = Callable[["Connection"], None]
@@ -84,6 +85,14 @@ class Connection(Protocol):
 
     def transaction(self) -> AbstractContextManager[None]:
         """What is written inside is committed at the end, or none of it."""
+        ...
+
+    def load(self, table: Table, rows: Sequence[Row]) -> None:
+        """Insert many whole rows, in the order of the table's columns."""
+        ...
+
+    def unguarded(self, table: str) -> AbstractContextManager[None]:
+        """Inside a transaction, the table's triggers do not run."""
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:

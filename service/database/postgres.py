@@ -19,7 +19,16 @@ import sqlalchemy
 from psycopg.abc import PQGen
 from psycopg.pq import Format, TransactionStatus
 from psycopg.types.numeric import Int8BinaryDumper
-from sqlalchemy import URL, NullPool, create_engine
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Integer,
+    LargeBinary,
+    NullPool,
+    Table,
+    Text,
+    create_engine,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import errors
@@ -35,6 +44,14 @@ _PROBE_S = 10.0
 
 _MIGRATION_LOCK = 0x706C7567
 """An advisory lock's key: migrations of any store of this database, one at a time."""
+
+
+_TYPES: dict[type, str] = {
+    BigInteger: "int8",
+    Integer: "int4",
+    Text: "text",
+    LargeBinary: "bytea",
+}
 
 
 class Bounds(NamedTuple):
@@ -123,6 +140,22 @@ class PostgresConnection:
             with suppress(psycopg.Error):
                 self.raw.execute("ROLLBACK")
             raise
+
+    def load(self, table: Table, rows: Sequence[Row]) -> None:
+        names = psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, table.columns.keys()))
+        into = psycopg.sql.Identifier(table.name)
+        copy_in = psycopg.sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(into, names)
+        with self.raw.cursor().copy(copy_in) as copy:
+            copy.set_types([_TYPES[type(column.type)] for column in table.columns])
+            for row in rows:
+                copy.write_row(row)
+
+    @contextmanager
+    def unguarded(self, table: str) -> Iterator[None]:
+        name = psycopg.sql.Identifier(table)
+        self.raw.execute(psycopg.sql.SQL("ALTER TABLE {} DISABLE TRIGGER USER").format(name))
+        yield
+        self.raw.execute(psycopg.sql.SQL("ALTER TABLE {} ENABLE TRIGGER USER").format(name))
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -61,6 +61,23 @@ def state(store: Store, database: Database) -> StoreState:
     return StoreState(store.short_name, engine, version, found.revision)
 
 
+COPYING = "copying"
+"""In place of a revision: a copy into this store is not finished."""
+
+
+def stored_revision(connection: Connection) -> str:
+    """Empty: there is no store. Raises what the driver does."""
+    if not connection.has_table("alembic_version"):
+        return ""
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row else ""
+
+
+def mark(connection: Connection, revision: str) -> None:
+    """Raises what the driver does."""
+    connection.execute(f"UPDATE alembic_version SET version_num = '{revision}'")  # noqa: S608
+
+
 def known_revision(store: Store) -> str:
     """The newest revision this program brings."""
     head = ScriptDirectory.from_config(_alembic_config(store)).get_current_head()
@@ -100,6 +117,11 @@ def _is_current(store: Store, database: Database) -> bool:
     revisions = {script.revision for script in scripts.walk_revisions()}
     if found.revision == "" or found.revision in revisions:
         return False
+    if found.revision == COPYING:
+        raise errors.StoreUnusable(
+            f"{database.name}: a copy into this {store.label} was not finished: run "
+            "`plugstatus copy` again"
+        )
     if known in found.served:
         return True
     raise errors.SchemaNewer(store.label, found.revision, known)
@@ -112,10 +134,7 @@ def _stored(database: Database) -> _Found:
 
 def _found(connection: Connection, database: Database) -> _Found:
     try:
-        revision, served = "", frozenset[str]()
-        if connection.has_table("alembic_version"):
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            revision = str(row[0]) if row else ""
+        revision, served = stored_revision(connection), frozenset[str]()
         if connection.has_table("served_revision"):
             rows = connection.execute("SELECT revision FROM served_revision").fetchall()
             served = frozenset(str(row[0]) for row in rows)

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy
-from sqlalchemy import URL, NullPool, create_engine, event
+from sqlalchemy import URL, NullPool, Table, create_engine, event
 
 from service import errors
 from service.database import search
 from service.database.database import Database, Dialect, Parameters, Row
+from service.database.statements import compiler
 
 _BUSY_TIMEOUT_MS = 2_000
 """Only an outsider can hold the write lock: wait out a backup tool, then say 503."""
@@ -70,6 +71,20 @@ class SqliteConnection(sqlite3.Connection):
             with suppress(sqlite3.Error):
                 self.execute("ROLLBACK")
             raise
+
+    def load(self, table: Table, rows: Sequence[Row]) -> None:
+        self.executemany(compiler(self.dialect).insert(table), rows)
+
+    @contextmanager
+    def unguarded(self, table: str) -> Iterator[None]:
+        guards = self.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", (table,)
+        ).fetchall()
+        for name, _ in guards:
+            self.execute(f"DROP TRIGGER {name}")
+        yield
+        for _, sql in guards:
+            self.execute(sql)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -15,13 +15,14 @@ any moment, at worst it is sent once more.
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from service import errors
-from service.database.sqlite import SqliteDatabase
+from service.database.sqlite import SqliteConnection, SqliteDatabase
 from service.domain.events import EventKind, NewEvent
 
 _SCHEMA = 1
@@ -89,7 +90,7 @@ class Spool:
             raise errors.StoreUnusable(f"{path} cannot be written: {error.strerror}") from error
         self._connection = SqliteDatabase(path).connect_writer()
         self._prepare()
-        self._filling = self._counted()
+        self._filling = _counted(self._connection)
 
     def filling(self) -> Filling:
         return self._filling
@@ -175,7 +176,7 @@ class Spool:
                     "DELETE FROM batches WHERE appender = ? AND number <= ?",
                     (appender, until_number),
                 )
-            self._filling = self._counted()
+            self._filling = _counted(self._connection)
             if not self._filling.event_count:
                 # What was deleted is overwritten; beside the file it would still be to be read.
                 self._connection.wipe()
@@ -199,12 +200,19 @@ class Spool:
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA user_version = {_SCHEMA}")
 
-    def _counted(self) -> Filling:
-        with _translated():
-            row = self._connection.execute(
-                "SELECT sum(event_count), sum(content_bytes), min(oldest_us) FROM batches"
-            ).fetchone()
-        return Filling(*row) if row[0] else _EMPTY
+
+def filling_of(path: Path) -> Filling:
+    """Of a file that another process may have open. Raises StoreUnusable, LogUnavailable."""
+    with closing(SqliteDatabase(path).connect_reader()) as connection:
+        return _counted(connection) if connection.has_table("batches") else _EMPTY
+
+
+def _counted(connection: SqliteConnection) -> Filling:
+    with _translated():
+        row = connection.execute(
+            "SELECT sum(event_count), sum(content_bytes), min(oldest_us) FROM batches"
+        ).fetchone()
+    return Filling(*row) if row[0] else _EMPTY
 
 
 class _translated:  # noqa: N801

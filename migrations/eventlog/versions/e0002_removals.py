@@ -127,6 +127,30 @@ def _appending() -> list[str]:
         END $$
         """,
         "SELECT add_partition()",
+        # Half a partition ahead, so that nobody has to wait for it.
+        """
+        CREATE FUNCTION make_room(last bigint) RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN
+            WHILE (SELECT last + partition_positions / 2 >= partitioned_until FROM append_head) LOOP
+                PERFORM add_partition();
+            END LOOP;
+        END $$
+        """,
+        # An empty log that is to hold the rest of another one, whose first events are gone.
+        """
+        CREATE FUNCTION begin_at(first bigint, time_max_us bigint) RETURNS void
+        LANGUAGE plpgsql AS $$
+        DECLARE
+            child regclass;
+        BEGIN
+            FOR child IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'events'::regclass LOOP
+                EXECUTE format('DROP TABLE %s', child);
+            END LOOP;
+            UPDATE append_head SET last_position = first - 1, receive_time_max_us = time_max_us,
+                partitioned_until = greatest(1, first / partition_positions * partition_positions);
+            PERFORM make_room(first);
+        END $$
+        """,
         # One call, one transaction, one round trip: the lock is never held by a client that is
         # paused. Positions are drawn, and become visible, in the order of the commits, because
         # the lock is released behind the commit.
@@ -151,13 +175,10 @@ def _appending() -> list[str]:
                 RETURN;
             END IF;
             SELECT * INTO head FROM append_head;
-            -- Half a partition ahead.
-            WHILE head.last_position + added + head.partition_positions / 2
-                  >= head.partitioned_until
-            LOOP
-                PERFORM add_partition();
-                SELECT * INTO head FROM append_head;
-            END LOOP;
+            IF head.last_position + added + head.partition_positions / 2 >= head.partitioned_until
+            THEN
+                PERFORM make_room(head.last_position + added);
+            END IF;
             settled_batch := batch;
             first_position := head.last_position + 1;
             INSERT INTO events
