@@ -11,17 +11,21 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import structlog
 
 from service import errors
 from service.api.hub import Hub
 from service.clock import US_PER_S, Clock
 from service.config import Config
 from service.database.readers import ReaderPool
+from service.database.schema import StoreState
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import LogReader, LogWriter
-from service.eventlog.spool import Spool
+from service.eventlog.spool import Spool, filling_of
 from service.projector.runner import Projector
 from service.projector.tasks import ProjectorTasks
 from service.stores import Stores
@@ -33,6 +37,9 @@ from service.wire.cursor import CursorCodec
 
 SPOOL_FILE = "spool.db"
 """In the data folder."""
+
+
+_log = structlog.get_logger(__name__)
 
 
 class Core:
@@ -48,6 +55,8 @@ class Core:
         self._closers = AsyncExitStack()
         self.spool: Spool | None = None
         """What keeps callbacks while the log's database is away; None where nothing does."""
+        self.stores: list[StoreState] = []
+        """What the stores run on."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -104,17 +113,50 @@ class Core:
         sys.setrecursionlimit(max(sys.getrecursionlimit(), config.limits.recursion_max))
         stores = Stores(config)
         closers.callback(stores.lock().close)
-        stores.prepare()
-        self.stores = stores.states()
+        self._open_spool(config.data_dir / SPOOL_FILE)
         self._open_readers(stores)
-        self.identity = await self.log.run(lambda log: log.identity)
+        self.identity = await self._identified(stores)
         self.cursors = CursorCodec(self.identity)
         self.hub = Hub(self._feed, self.cursors, config.limits, self._metrics)
         self._start_projector(stores)
         self._start_appender(stores)
-        await self._start_hub()
-        self._start_listeners(stores)
+        if self._config.roles & {"projector", "api"}:
+            await self._start_hub()
+            self._start_listeners(stores)
         self._build_upkeep(stores)
+
+    def _open_spool(self, path: Path) -> None:
+        """For callbacks that are to come, or were left here by a process with another role."""
+        config = self._config
+        left = filling_of(path).event_count if path.exists() else 0
+        if left and not config.spool:
+            raise errors.ConfigInvalid(
+                "PLUGSTATUS_SPOOL", f"{left} callbacks wait in {path}: leave it on until they went"
+            )
+        if config.spool and (left or "ingress" in config.roles):
+            self.spool = Spool(path, config.spool_bytes_max)
+            self._closers.callback(self.spool.close)
+            self._show_spool(self.spool)
+
+    async def _identified(self, stores: Stores) -> str:
+        """The log's identity, once both stores are ready for this program.
+
+        A process that only receives starts without a database that is away, if it has ever been
+        there: it spools.
+        """
+        try:
+            stores.prepare()
+            self.stores = stores.states()
+            identity = await self.log.run(lambda log: log.identity)
+        except (errors.StoreUnusable, errors.LogUnavailable) as error:
+            known = self.spool.identity() if self.spool else ""
+            if not known or self._config.roles != {"ingress"}:
+                raise
+            _log.warning("starting without the event log: spooling", reason=str(error))
+            return known
+        if self.spool is not None:
+            self.spool.belong_to(identity)
+        return identity
 
     def _open_readers(self, stores: Stores) -> None:
         readers_max = self._config.limits.readers_max
@@ -158,11 +200,7 @@ class Core:
         self._closers.push_async_callback(self._projector.stop)
 
     def _start_appender(self, stores: Stores) -> None:
-        config, limits = self._config, self._config.limits
-        if config.spool and "ingress" in config.roles:
-            self.spool = Spool(config.data_dir / SPOOL_FILE, config.spool_bytes_max)
-            self.spool.belong_to(self.identity)
-            self._show_spool(self.spool)
+        limits = self._config.limits
         self.appender = GroupCommit(
             stores.log_writer_opener(self.spool, limits),
             self._projector.wake,

@@ -160,14 +160,16 @@ class WebhookUpdates:
         """Give every attempt that a server left PENDING the outcome UNKNOWN; returns how many.
 
         To be called once, when the views stand at the log's head. Earlier does no harm, since an
-        outcome that is already in the log stays, but overlooks attempts not folded in yet.
+        outcome that is already in the log stays, but overlooks attempts not folded in yet. One
+        whose server may still be at it has the turn of its instance, which is waited for.
         Raises LogUnavailable or ViewsUnavailable.
         """
         pending = await self._views.run(lambda views: views.pending_webhooks())
         left = [update for update in pending if update.update_id not in self._under_way]
         for update in left:
-            outcome = outcomes.abandoned(update)
-            await self._append(update.instance, EventKind.WEBHOOK_OUTCOME, outcome)
+            async with self._turns.turn(_turn_of(update.instance)):
+                outcome = outcomes.abandoned(update)
+                await self._append(update.instance, EventKind.WEBHOOK_OUTCOME, outcome)
         return len(left)
 
     async def drain(self) -> None:
@@ -228,7 +230,7 @@ class WebhookUpdates:
         names = [f"request {wanted.request_id}"] if wanted.request_id else []
         try:
             async with self._interruptible(self._wait_s(wanted)):
-                for name in [*names, f"instance {wanted.instance}"]:
+                for name in [*names, _turn_of(wanted.instance)]:
                     await turns.enter_async_context(self._turns.turn(name))
         except TimeoutError:
             raise errors.LimitExceeded("webhook_updates_of_one_instance_max", 1) from None
@@ -353,6 +355,10 @@ class WebhookUpdates:
         limits = self._limits
         kept_s = limits.provider_attempt_s + limits.outcome_record_s
         return max(0.0, self._left_s(wanted) - kept_s)
+
+
+def _turn_of(instance: str) -> str:
+    return f"instance {instance}"
 
 
 def _checked_only(wanted: _Wanted) -> WebhookUpdate:

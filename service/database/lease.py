@@ -33,7 +33,8 @@ UPDATE leases
 SET wanted_by = $2, wanted_until = clock_timestamp() + make_interval(secs => $3::float8)
 WHERE name = $1
 """
-_RELEASE = "UPDATE leases SET expire_time = '-infinity' WHERE name = $1 AND holder = $2"
+_RELEASE = "DELETE FROM leases WHERE name = $1 AND holder = $2 AND wanted_by = ''"
+_HAND_OVER = "UPDATE leases SET expire_time = '-infinity' WHERE name = $1 AND holder = $2"
 _HOLDS = "SELECT 1 FROM leases WHERE name = $1 AND holder = $2 FOR SHARE"
 
 
@@ -81,7 +82,9 @@ class Leases:
         return bool(row[0])
 
     def release(self, term: Term) -> None:
-        self._run(_RELEASE, (term.name, term.holder))
+        # A row that nobody waits for goes: names may be as many as requests.
+        if not self._run(_RELEASE, (term.name, term.holder)).rowcount:
+            self._run(_HAND_OVER, (term.name, term.holder))
 
     def close(self) -> None:
         """Idempotent."""
