@@ -167,7 +167,7 @@ FAULTS = [
     ("WEBHOOK_TOKEN_FILE", "/"),
     ("PLUGCHAT_CREDENTIALS_FILE", "/nowhere/at/all"),
     ("PLUGCHAT_CA_FILE", "/nowhere/at/all"),
-    ("EVENTS_URL", "postgresql://user:pass@host/db"),
+    ("EVENTS_URL", "mysql://user:pass@host/db"),
     ("VIEWS_URL", "mysql://host/db"),
     ("EVENTS_URL", "/var/events.db"),
     *(
@@ -217,8 +217,8 @@ def test_a_wrong_value_is_named_in_one_line(name: str, text: str) -> None:
         {"PLUGCHAT_INSTANCE": "a/b", "PLUGCHAT_AUTHORIZATION": SECRET},
         {"PLUGCHAT_URL": f"https://user:{SECRET}@plugchat.example"},
         {"PLUGCHAT_URL": f"https://:{SECRET}@plugchat.example"},
-        {"EVENTS_URL": f"postgresql://user:{SECRET}@host/db"},
-        {"VIEWS_URL": f"postgresql+psycopg://user:{SECRET}@host/db"},
+        {"EVENTS_URL": f"mysql://user:{SECRET}@host/db"},
+        {"VIEWS_URL": f"oracle+x://user:{SECRET}@host/db"},
     ],
     ids=str,
 )
