@@ -1,5 +1,6 @@
 """What every test runs with."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from service.clock import Clock
 from service.config import Limits
 from service.eventlog.log import LogReader
 from service.views.store import ViewsReader, ViewsWriter
+from tests import stores
 from tests.clock import FakeClock
 from tests.logs import LOGS, LogUnderTest
 from tests.view_stores import VIEW_STORES, ViewsUnderTest
@@ -34,6 +36,25 @@ settings.load_profile("plugstatus")
 def _recursion_limit() -> None:
     """The limit the service sets at start, which deep bodies need."""
     sys.setrecursionlimit(Limits().recursion_max)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Modules marked `both_stores` run once with each kind of store."""
+    if metafunc.definition.get_closest_marker("both_stores"):
+        metafunc.fixturenames.insert(0, "store_kind")
+        metafunc.parametrize("store_kind", ["sqlite", "postgres"], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def store_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What `tests.stores` makes meanwhile."""
+    before = os.environ.get(stores.VARIABLE)
+    os.environ[stores.VARIABLE] = request.param
+    yield request.param
+    if before is None:
+        del os.environ[stores.VARIABLE]
+    else:
+        os.environ[stores.VARIABLE] = before
 
 
 @pytest.fixture

@@ -2,23 +2,19 @@
 
 import json
 import random
-import sqlite3
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from service.config import Limits
-from service.database.schema import Store, upgrade
-from service.database.sqlite import SqliteDatabase
+from service.database.schema import Store
 from service.domain.events import EventKind, NewEvent
-from service.eventlog.reader import StoredLogReader
-from service.eventlog.sqlite import SqliteLogWriter
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.projector.follower import Follower
-from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
 from tests.calls import Api
+from tests.stores import log_writer, rows, stores_of
 
 BEGIN_US = 1_793_491_200_000_000
 WORDS = {
@@ -87,16 +83,13 @@ def events_of(said: list[Said], first: int = 1) -> list[NewEvent]:
 
 def recorded(data_dir: Path, said: list[Said]) -> None:
     """Make a data folder whose log holds these, folded into its views."""
-    data_dir.mkdir(exist_ok=True)
-    events, views = data_dir / "events.db", data_dir / "views.db"
-    upgrade(Store.EVENT_LOG, SqliteDatabase(events))
-    upgrade(Store.VIEWS, SqliteDatabase(views))
-    with closing(SqliteLogWriter(SqliteDatabase(events))) as log:
-        if said:
+    stores = stores_of(data_dir)
+    if said:
+        with closing(log_writer(data_dir)) as log:
             log.append(events_of(said))
     with (
-        closing(StoredLogReader(SqliteDatabase(events))) as reader,
-        closing(StoredViewsWriter(SqliteDatabase(views), reader.identity)) as writer,
+        closing(stores.open_log_reader()) as reader,
+        closing(stores.open_views_writer(reader.identity)) as writer,
     ):
         cursors = CursorCodec(reader.identity)
         live = Follower(reader, writer, cursors, Limits(), Limits().fold_events_max)
@@ -106,22 +99,21 @@ def recorded(data_dir: Path, said: list[Said]) -> None:
 
 def log_of(data_dir: Path) -> list[tuple[Any, ...]]:
     """The log's identity and every event, past the service."""
-    with closing(sqlite3.connect(f"file:{data_dir / 'events.db'}?mode=ro", uri=True)) as log:
-        return [
-            *log.execute("SELECT identity FROM log"),
-            *log.execute("SELECT * FROM events ORDER BY position"),
-        ]
+    return [
+        *rows(data_dir, Store.EVENT_LOG, "SELECT identity FROM log"),
+        *rows(data_dir, Store.EVENT_LOG, "SELECT * FROM events ORDER BY position"),
+    ]
 
 
 def spare_rows(data_dir: Path) -> int:
     """How many rows the slot that is not live holds."""
     tables = ("messages", "recipients", "feed", "quarantine", "webhooks", "instances")
-    with closing(sqlite3.connect(f"file:{data_dir / 'views.db'}?mode=ro", uri=True)) as views:
-        (live,) = views.execute("SELECT live_slot FROM views").fetchone()
-        spare = "b" if live == "a" else "a"
-        counts = [
-            views.execute(f"SELECT count(*) FROM {table}_{spare}").fetchone()[0] for table in tables
-        ]
+    ((live,),) = rows(data_dir, Store.VIEWS, "SELECT live_slot FROM views")
+    spare = "b" if live == "a" else "a"
+    counts = [
+        rows(data_dir, Store.VIEWS, f"SELECT count(*) FROM {table}_{spare}")[0][0]
+        for table in tables
+    ]
     return sum(counts)
 
 

@@ -10,13 +10,11 @@ import msgspec
 
 from service.clock import Clock
 from service.config import Limits
-from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent, Place, Position, QuarantineReason
 from service.domain.progress import Progress
 from service.domain.webhook import Attempt
 from service.eventlog.log import LogWriter
 from service.eventlog.reader import StoredLogReader
-from service.eventlog.sqlite import SqliteLogWriter
 from service.projector.follower import Follower
 from service.projector.rebuild import Rebuild
 from service.projector.retention import ResultT, Retention
@@ -27,6 +25,7 @@ from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
 from tests.clock import FakeClock
 from tests.histories import BEGIN_US, Said, State, events_of, random_callbacks, recorded
+from tests.stores import log_writer, stores_of
 
 SMALL = Limits(rebuild_events_max=7, clear_rows_max=10, compare_rows_max=5, retention_events_max=20)
 """Steps so small that a short history takes many."""
@@ -44,10 +43,8 @@ class RebuildSite:
 
     def open(self) -> None:
         """Both stores anew, as after a kill."""
-        self.log = StoredLogReader(SqliteDatabase(self.data_dir / "events.db"))
-        self.views = StoredViewsWriter(
-            SqliteDatabase(self.data_dir / "views.db"), self.log.identity
-        )
+        self.log = StoredLogReader(stores_of(self.data_dir).events)
+        self.views = StoredViewsWriter(stores_of(self.data_dir).views, self.log.identity)
         self.cursors = CursorCodec(self.log.identity)
         self.live = Follower(self.log, self.views, self.cursors, SMALL, SMALL.fold_events_max)
 
@@ -57,7 +54,7 @@ class RebuildSite:
 
     def append(self, said: list[Said]) -> None:
         """Record these, and fold them into the live views."""
-        with closing(SqliteLogWriter(SqliteDatabase(self.data_dir / "events.db"))) as writer:
+        with closing(log_writer(self.data_dir)) as writer:
             writer.append(events_of(said, len(self.said) + 1))
         self.said += said
         self.follow()
@@ -67,7 +64,7 @@ class RebuildSite:
         attempt = Attempt("u1", "", "https://hooks.example/", "0f" * 32, "local")
         content = msgspec.json.encode(attempt)
         event = NewEvent(instance, BEGIN_US + 10**6, EventKind.WEBHOOK_ATTEMPT, content)
-        with closing(SqliteLogWriter(SqliteDatabase(self.data_dir / "events.db"))) as writer:
+        with closing(log_writer(self.data_dir)) as writer:
             writer.append([event])
         self.follow()
 
@@ -90,7 +87,7 @@ class RebuildSite:
         """Remove what stands before that position."""
 
         def write(work: Callable[[LogWriter], ResultT]) -> ResultT:
-            with closing(SqliteLogWriter(SqliteDatabase(self.data_dir / "events.db"))) as writer:
+            with closing(log_writer(self.data_dir)) as writer:
                 log: LogWriter = writer
                 return work(log)
 
@@ -104,7 +101,7 @@ class RebuildSite:
     @property
     def generation(self) -> int:
         """Of what readers see."""
-        with closing(StoredViewsReader(SqliteDatabase(self.data_dir / "views.db"))) as reader:
+        with closing(StoredViewsReader(stores_of(self.data_dir).views)) as reader:
             return reader.checkpoint().generation
 
     def told(self) -> dict[tuple[str, str], State]:
@@ -112,13 +109,13 @@ class RebuildSite:
 
     def quarantined(self) -> dict[int, QuarantineReason]:
         """Why, by position."""
-        with closing(StoredViewsReader(SqliteDatabase(self.data_dir / "views.db"))) as reader:
+        with closing(StoredViewsReader(stores_of(self.data_dir).views)) as reader:
             return {row.position: row.reason for row in reader.quarantine("", Position(2**62), 999)}
 
 
 def told_of(data_dir: Path) -> dict[tuple[str, str], State]:
     """What a reader finds of every message."""
-    with closing(StoredViewsReader(SqliteDatabase(data_dir / "views.db"))) as reader:
+    with closing(StoredViewsReader(stores_of(data_dir).views)) as reader:
         page = reader.last_changed(MessageFilter(), Place(Position(2**62)), 10_000, 10_000)
     return {
         (one.instance, one.message_id): State(

@@ -1,19 +1,16 @@
 """A history of every kind of event in real stores, what the views show, and the model of it."""
 
 import random
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from service.database.schema import Store, upgrade
-from service.database.sqlite import SqliteDatabase
+from service.database.schema import Store
 from service.domain.events import Place, Position, QuarantineReason
 from service.domain.message import Message, MessageKey
 from service.domain.progress import Progress
 from service.eventlog.log import LogWriter
-from service.eventlog.sqlite import SqliteLogWriter
 from service.projector.retention import ResultT, Retention
 from service.views.reader import StoredViewsReader
 from service.views.store import FeedFilter, MessageFilter, ViewsReader
@@ -21,6 +18,7 @@ from service.views.tables import TABLES
 from tests import fold_model
 from tests.fold_model import Key, Known, Model, Teller
 from tests.rebuild_site import SMALL, RebuildSite
+from tests.stores import log_writer, rows, stores_of, without_views
 
 ALL = 10_000
 ENDLESS = Position(2**62)
@@ -72,22 +70,20 @@ class RetentionSite(RebuildSite):
     def without_views(self) -> None:
         """The views are deleted, and built again from what the log holds."""
         self.close()
-        for file in self.data_dir.glob("views.db*"):
-            file.unlink()
-        upgrade(Store.VIEWS, SqliteDatabase(self.data_dir / "views.db"))
+        without_views(self.data_dir)
         self.open()
         self.live.begin()
         self.views.prune(self.log.kept_from())
         self.follow()
 
     def shown(self) -> Shown:
-        with closing(StoredViewsReader(SqliteDatabase(self.data_dir / "views.db"))) as reader:
+        with closing(StoredViewsReader(stores_of(self.data_dir).views)) as reader:
             return shown(reader, self.views.kept_from())
 
 
 def write(site: RebuildSite, act: Callable[[LogWriter], ResultT]) -> ResultT:
     """Do something with a writer of the log."""
-    with closing(SqliteLogWriter(SqliteDatabase(site.data_dir / "events.db"))) as writer:
+    with closing(log_writer(site.data_dir)) as writer:
         return act(writer)
 
 
@@ -166,9 +162,8 @@ def _known(views: ViewsReader, message: Message) -> Known:
 
 def live_rows(data_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of the live views, byte for byte."""
-    with closing(sqlite3.connect(f"file:{data_dir / 'views.db'}?mode=ro", uri=True)) as views:
-        (slot,) = views.execute("SELECT live_slot FROM views").fetchone()
-        return {
-            name: sorted(views.execute(f"SELECT * FROM {table.name}").fetchall())
-            for name, table in TABLES[slot]._asdict().items()
-        }
+    ((slot,),) = rows(data_dir, Store.VIEWS, "SELECT live_slot FROM views")
+    return {
+        name: sorted(rows(data_dir, Store.VIEWS, f"SELECT * FROM {table.name}"))
+        for name, table in TABLES[slot]._asdict().items()
+    }

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.stores import settings_of
+
 START_S = 30.0
 """Far more than a start takes; a test that waits longer has found a hang."""
 
@@ -31,7 +33,7 @@ class ServerProcess:
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.settings = {
-            "DATA_DIR": str(data_dir),
+            **settings_of(data_dir),
             "HTTP_BIND": "127.0.0.1:0",
             "GRPC_BIND": "127.0.0.1:0",
             **(settings or {}),

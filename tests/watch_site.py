@@ -20,6 +20,7 @@ from service.domain.events import EventKind, NewEvent
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.telemetry import Metrics
 from tests.calls import callback
+from tests.stores import settings_of
 
 DEADLINE_S = 20.0
 """Far more than any of it takes; a test that waits longer has found a hang."""
@@ -165,7 +166,7 @@ async def watch_site(
     data_dir: Path, limits: Limits | None = None, clock: Clock | None = None
 ) -> AsyncIterator[WatchSite]:
     """Stores in that folder, followed until the context ends. `clock` dates what is recorded."""
-    loaded = config.load({"DATA_DIR": str(data_dir)})
+    loaded = config.load(settings_of(data_dir))
     clock = clock or SystemClock()
     async with asyncio.timeout(DEADLINE_S), Core(loaded, clock, Metrics()) as core:
         yield WatchSite(core, clock, limits or Limits())

@@ -38,6 +38,7 @@ from tests.erasure_model import (
     posted,
     subject,
 )
+from tests.stores import settings_of
 
 ALL = 100_000
 DEADLINE_S = 120.0
@@ -47,7 +48,7 @@ SMALL = {"erase_events_max": 3, "scan_events_max": 5, "clear_rows_max": 50}
 
 @asynccontextmanager
 async def core_at(folder: Path, **limits: Any) -> AsyncIterator[Core]:
-    settings = config.load({"DATA_DIR": str(folder)})
+    settings = config.load(settings_of(folder))
     settings = dataclasses.replace(
         settings, limits=dataclasses.replace(Limits(), task_progress_s=0.01, **limits)
     )

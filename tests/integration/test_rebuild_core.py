@@ -22,6 +22,7 @@ from service.views.store import FeedFilter, MessageFilter
 from tests.clock import FakeClock
 from tests.histories import BEGIN_US, Said, random_callbacks, spare_rows
 from tests.rebuild_site import RebuildSite
+from tests.stores import settings_of
 
 DAY_US = 24 * 3_600 * 1_000_000
 NOW_US = BEGIN_US + DAY_US
@@ -46,7 +47,7 @@ def site(tmp_path: Path, said: list[Said]) -> Iterator[RebuildSite]:
 
 @asynccontextmanager
 async def running(data_dir: Path, clock: Clock) -> AsyncIterator[Core]:
-    settings = config.load({"DATA_DIR": str(data_dir)})
+    settings = config.load(settings_of(data_dir))
     async with Core(settings, clock, Metrics()) as core:
         yield core
 

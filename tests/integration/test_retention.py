@@ -41,6 +41,7 @@ from tests.fold_model import BEGIN_US, HOUR_US, PHONES
 from tests.histories import Said
 from tests.rebuild_site import SMALL, RebuildSite
 from tests.retention_site import RetentionSite, expected, live_rows, write
+from tests.stores import settings_of
 
 DAY_US = 24 * HOUR_US
 DEADLINE_S = 60.0
@@ -195,7 +196,7 @@ def test_an_event_that_cannot_be_folded_is_left_out(
 
 @asynccontextmanager
 async def _core(data_dir: Path, now_us: int, **settings: str) -> AsyncIterator[Core]:
-    loaded = config.load({"DATA_DIR": str(data_dir), **settings})
+    loaded = config.load(settings_of(data_dir) | settings)
     async with asyncio.timeout(DEADLINE_S), Core(loaded, FakeClock(now_us), Metrics()) as core:
         head = await core.log.run(lambda log: log.head())
         # Only what the views have folded can go.
@@ -236,7 +237,7 @@ async def test_a_defect_does_not_end_it(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(retention, "_change", once_wrong)
     _record(tmp_path, BEGIN_US, BEGIN_US + 9 * DAY_US)
-    loaded = config.load({"DATA_DIR": str(tmp_path), "RETENTION_DAYS": "1"})
+    loaded = config.load(settings_of(tmp_path) | {"RETENTION_DAYS": "1"})
     loaded = dataclasses.replace(loaded, limits=config.Limits(retention_pause_s=0.01))
     clock = FakeClock(BEGIN_US + 9 * DAY_US)
     async with asyncio.timeout(DEADLINE_S), Core(loaded, clock, Metrics()) as core:

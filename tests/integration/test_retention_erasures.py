@@ -17,6 +17,7 @@ from service.telemetry import Metrics
 from tests.clock import FakeClock
 from tests.fold_model import BEGIN_US, INSTANCES, PHONES, Model, Teller, Told
 from tests.retention_site import Shown, expected, shown
+from tests.stores import settings_of
 
 DAY_US = 24 * 3_600 * 1_000_000
 NOW_US = BEGIN_US + 1_000 * DAY_US
@@ -117,7 +118,7 @@ def _lasting(all_of: Shown, kept_from: int) -> Shown:
 
 @asynccontextmanager
 async def _core(folder: Path) -> AsyncIterator[Core]:
-    settings = config.load({"DATA_DIR": str(folder)})
+    settings = config.load(settings_of(folder))
     # So few that a removal takes several steps.
     settings = dataclasses.replace(settings, limits=Limits(retention_events_max=7))
     async with Core(settings, FakeClock(NOW_US), Metrics()) as core:

@@ -22,6 +22,7 @@ from service.telemetry import Metrics
 from tests.clock import FakeClock
 from tests.fold_model import BEGIN_US, Teller
 from tests.retention_site import RetentionSite
+from tests.stores import settings_of
 
 DAY_US = 24 * 3_600 * 1_000_000
 NOW_US = BEGIN_US + 1_000 * DAY_US
@@ -101,7 +102,7 @@ class Watch:
 
 @asynccontextmanager
 async def _served(site: RetentionSite, rows_max: int = 10) -> AsyncIterator[Service]:
-    settings = config.load({"DATA_DIR": str(site.data_dir)})
+    settings = config.load(settings_of(site.data_dir))
     clock = FakeClock(NOW_US)
     async with asyncio.timeout(DEADLINE_S), Core(settings, clock, Metrics()) as core:
         yield Service(core, clock, dataclasses.replace(SMALL_PAGES, catch_up_rows_max=rows_max))

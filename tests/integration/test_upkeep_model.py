@@ -25,6 +25,7 @@ from service.domain.progress import Progress
 from service.telemetry import Metrics
 from service.views.store import MessageFilter, ViewsReader
 from tests.clock import FakeClock
+from tests.stores import settings_of
 
 DAY_US = 24 * 3_600 * 1_000_000
 BEGIN_US = 1_793_491_200_000_000
@@ -199,7 +200,7 @@ def _found_in(folder: Path, phones: set[str]) -> set[str]:
 
 @asynccontextmanager
 async def _core(folder: Path, clock: FakeClock) -> AsyncIterator[Core]:
-    settings = config.load({"DATA_DIR": str(folder)})
+    settings = config.load(settings_of(folder))
     async with Core(settings, clock, Metrics()) as core:
         yield core
 
