@@ -45,7 +45,7 @@ def server_url() -> URL:
 
 def database_url(folder: Path) -> str:
     """Of the database that belongs to a test's folder; made at the first call, stores and all."""
-    name = f"plugstatus_test_{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}"
+    name = _name_of(folder)
     server = _template()
     with _administering(server) as connection:
         known = connection.execute("SELECT 1 FROM pg_database WHERE datname = $1", (name,))
@@ -56,9 +56,24 @@ def database_url(folder: Path) -> str:
     return server.set(database=name).render_as_string(hide_password=False)
 
 
+def copied_database(original: Path, folder: Path) -> None:
+    """A folder's database becomes a copy of another's. Nobody is connected to that one."""
+    database_url(original)
+    server = server_url()
+    with _administering(server) as connection:
+        connection.execute(
+            _text(f"CREATE DATABASE {_name_of(folder)} TEMPLATE {_name_of(original)}")
+        )
+    atexit.register(_drop, server, _name_of(folder))
+
+
+def _name_of(folder: Path) -> str:
+    return f"plugstatus_test_{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}"
+
+
 def empty_database_url(folder: Path) -> str:
     """The same without any store."""
-    name = f"plugstatus_test_{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}"
+    name = _name_of(folder)
     server = server_url()
     with _administering(server) as connection:
         connection.execute(_text(f"CREATE DATABASE {name}"))

@@ -15,7 +15,7 @@ So the baseline always stands at the last removed event, and the views always ho
 the kept log onto it gives.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -66,14 +66,16 @@ class Retention:
         self._limits = limits
 
     def __call__(self, hands: Hands) -> Iterator[Progress]:
+        total = 0
         if hands.log.kept_from() < self._keep_from:
-            yield from self._cut(hands)
+            total = yield from self._cut(hands)
         if hands.log.kept_from() > 1:
             # Also what an earlier run had to leave.
             while self._write(lambda log: log.purge(self._purge_span_us)):
-                yield Progress(0, 0, "", "taking old events off the disk")
+                yield Progress(total, total, "events", "taking old events off the disk")
 
-    def _cut(self, hands: Hands) -> Iterator[Progress]:
+    def _cut(self, hands: Hands) -> Generator[Progress, None, int]:
+        """How many events it was about."""
         yield from self._caught_up(hands)
         first = hands.log.last_removed().position
         total = self._keep_from - 1 - first
@@ -88,6 +90,7 @@ class Retention:
             self._write(partial(_cut, until, change, self._fence))
             hands.views.prune(Position(until.position + 1))
             yield Progress(until.position - first, total, "events", "removing old events")
+        return total
 
     def _caught_up(self, hands: Hands) -> Iterator[Progress]:
         # Behind what the writer was handed already: an erasure whose caller left may be among it.

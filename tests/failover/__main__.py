@@ -2,8 +2,8 @@
 
 python -m tests.failover --rounds 4
 python -m tests.failover --rounds 4 --seed 7                   the same decisions once more
-python -m tests.failover --faults killed disk paused           in turn
-python -m tests.failover --faults alone --asynchronous         loses rows, as it should
+python -m tests.failover --faults killed disk paused unheard   in turn
+python -m tests.failover --faults unheard --asynchronous       loses rows, as it should
 """
 
 import argparse

@@ -1,7 +1,9 @@
 """A PostgreSQL under Patroni, on a machine of its own as far as one machine allows."""
 
 import json
+import os
 import shutil
+import signal
 import ssl
 import sys
 from contextlib import closing
@@ -55,6 +57,12 @@ class Node(Machine):
         """Its disk is gone. Only while it is killed."""
         assert self.pid is None, f"{self.name} is on"
         shutil.rmtree(self.data)
+
+    def pause_senders(self) -> None:
+        """Nothing more is sent to its standbys, for good, and everything else goes on."""
+        for pid in self.processes():
+            if b"walsender" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGSTOP)
 
     def asked(self, path: str) -> Answer | None:
         """By Patroni's REST API; None if nobody answers."""

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import random
 import re
-import shutil
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,7 +37,7 @@ from tests.erasure_model import (
     posted,
     subject,
 )
-from tests.stores import settings_of
+from tests.stores import copied, settings_of
 
 ALL = 100_000
 DEADLINE_S = 120.0
@@ -261,7 +260,7 @@ async def test_interrupted_over_a_baseline(tmp_path: Path) -> None:
     """What only the baseline knows of a phone is known to the end, wherever it was interrupted."""
     await history_with_a_baseline(tmp_path / "begin")
     what = Subject(phone=PHONES[0])
-    shutil.copytree(tmp_path / "begin", tmp_path / "once")
+    copied(tmp_path / "begin", tmp_path / "once")
     async with core_at(tmp_path / "once", **SMALL) as core:
         assert (await forget(core, what)).startswith("erased ")
         once = await left_in(core)
@@ -270,7 +269,7 @@ async def test_interrupted_over_a_baseline(tmp_path: Path) -> None:
     for steps in random.Random(seed).sample(range(5, 21), 6):
         print(f"left after {steps} steps")
         folder = tmp_path / f"after {steps}"
-        shutil.copytree(tmp_path / "begin", folder)
+        copied(tmp_path / "begin", folder)
         async with core_at(folder, **SMALL) as core:
             await forget_until(core, what, steps)
             await forget(core, what)

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
@@ -13,7 +12,7 @@ import pytest
 from service import config
 from service.clock import Clock
 from service.core import Core
-from service.database.sqlite import SqliteDatabase
+from service.database.schema import Store
 from service.domain.events import BEFORE_FIRST, Place, Position
 from service.domain.message import MessageKey
 from service.telemetry import Metrics
@@ -22,7 +21,7 @@ from service.views.store import FeedFilter, MessageFilter
 from tests.clock import FakeClock
 from tests.histories import BEGIN_US, Said, random_callbacks, spare_rows
 from tests.rebuild_site import RebuildSite
-from tests.stores import settings_of
+from tests.stores import change, settings_of, stores_of
 
 DAY_US = 24 * 3_600 * 1_000_000
 NOW_US = BEGIN_US + DAY_US
@@ -84,8 +83,8 @@ def seen(reader: StoredViewsReader) -> list[object]:
 
 async def test_readers_always_see_whole_views(site: RebuildSite) -> None:
     """On threads of their own, through switches and clearing: every read finds what was there."""
-    path = site.data_dir / "views.db"
-    with closing(StoredViewsReader(SqliteDatabase(path))) as reader:
+    views = stores_of(site.data_dir).views
+    with closing(StoredViewsReader(views)) as reader:
         expected = seen(reader)
     site.close()
     done = threading.Event()
@@ -94,7 +93,7 @@ async def test_readers_always_see_whole_views(site: RebuildSite) -> None:
 
     def keep_reading(number: int) -> None:
         try:
-            with closing(StoredViewsReader(SqliteDatabase(path))) as reader:
+            with closing(StoredViewsReader(views)) as reader:
                 while not done.is_set():
                     found = seen(reader)
                     wrong.extend(
@@ -153,8 +152,7 @@ async def test_what_another_version_left_goes_at_the_next_start(site: RebuildSit
     half(site)
     left = spare_rows(site.data_dir)
     site.close()
-    with closing(sqlite3.connect(site.data_dir / "views.db")) as views, views:
-        views.execute("UPDATE generations SET program = '0.0'")
+    change(site.data_dir, Store.VIEWS, "UPDATE generations SET program = '0.0'")
     async with running(site.data_dir, FakeClock(NOW_US)) as core:
         await cleared(core, site.data_dir)
 

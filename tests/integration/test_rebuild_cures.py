@@ -1,18 +1,18 @@
 """What a rebuild mends, and what a check tells of it before."""
 
 import random
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.database.schema import Store
 from service.domain.events import QuarantineReason
 from service.plugchat import decode
 from tests.histories import Said, modelled, random_callbacks
 from tests.rebuild_site import RebuildSite, busy_site
+from tests.stores import change, rows
 
 FOLDING = "folding the log anew"
 CLEARING = "clearing the views that are not live"
@@ -34,9 +34,8 @@ def site(tmp_path: Path, chance: random.Random) -> Iterator[RebuildSite]:
 
 def tamper(site: RebuildSite, sql: str, *parameters: Any) -> None:
     """Change the live views past the service."""
-    with closing(sqlite3.connect(site.data_dir / "views.db")) as views, views:
-        (live,) = views.execute("SELECT live_slot FROM views").fetchone()
-        assert views.execute(sql.format(live), parameters).rowcount == 1
+    ((live,),) = rows(site.data_dir, Store.VIEWS, "SELECT live_slot FROM views")
+    assert change(site.data_dir, Store.VIEWS, sql.format(live), *parameters) == 1
 
 
 EXTRA = {
@@ -45,7 +44,7 @@ EXTRA = {
     "update_time_us, changed_position, changed_index, first_position, first_index "
     "FROM messages_{0} LIMIT 1",
     "recipients": "INSERT INTO recipients_{0} VALUES ('acme', 'X', '77', 70, 'READ', 1, 1)",
-    "feed": "INSERT INTO feed_{0} VALUES (1, 4000000, 1, 'acme', 'X', '', 40, 1, x'00', x'00')",
+    "feed": "INSERT INTO feed_{0} VALUES (1, 4000000, 1, 'acme', 'X', '', 40, TRUE, x'00', x'00')",
     "quarantine": "INSERT INTO quarantine_{0} VALUES (99999, 'acme', 2, 1)",
     "webhooks": "INSERT INTO webhooks_{0} "
     "VALUES ('X', 'acme', '', 'https://x', '', '', 1, 1, '', '', 1, 1, '')",
@@ -100,8 +99,7 @@ def test_a_check_finds_a_wrong_row_and_a_rebuild_cures_it(
 
 def test_a_check_shows_a_few_of_many(site: RebuildSite) -> None:
     """All differences are counted, five of them are shown."""
-    with closing(sqlite3.connect(site.data_dir / "views.db")) as views, views:
-        wrong = views.execute("UPDATE messages_a SET report_count = 0").rowcount
+    wrong = change(site.data_dir, Store.VIEWS, "UPDATE messages_a SET report_count = 0")
     last = site.checked()
 
     assert last.differences == wrong > 5

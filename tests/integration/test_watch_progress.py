@@ -2,9 +2,7 @@
 
 import asyncio
 import dataclasses
-import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from service.api.watchers import Watchers
 from service.config import Limits
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import callback
+from tests.stores import views_held
 from tests.watch_site import Watching, WatchSite, watch_site
 
 OFTEN = Limits(progress_interval_min_s=0.01)
@@ -66,14 +65,12 @@ async def test_while_a_page_is_being_read(site: WatchSite, start: str) -> None:
 async def test_while_the_views_are_behind(site: WatchSite, tmp_path: Path, start: str) -> None:
     """Recorded, and not folded yet: neither CaughtUp nor a snapshot before that is there."""
     begin = await site.post("A")
-    with closing(sqlite3.connect(tmp_path / "data" / "views.db", isolation_level=None)) as views:
-        views.execute("BEGIN IMMEDIATE")
+    with views_held(tmp_path / "data"):
         unfolded = await site.append(callback("B"))
         given: dict[str, Any] = {"cursor": begin} if start == "cursor" else {start: True}
         watching = site.watch(pb.WatchStatusesRequest(progress_interval=INTERVAL, **given))
         opened = await watching.until("opened")
         cursors = await _progress(watching, 3)
-        views.execute("ROLLBACK")
     await watching.until("caught_up")
     await watching.leave()
 
@@ -101,15 +98,13 @@ async def test_while_nothing_matches(site: WatchSite) -> None:
 async def test_a_drain_ends_those_that_wait_for_the_views(site: WatchSite, tmp_path: Path) -> None:
     """In a snapshot that cannot begin yet: Closing at once, and it resumes there."""
     await site.post("A")
-    with closing(sqlite3.connect(tmp_path / "data" / "views.db", isolation_level=None)) as views:
-        views.execute("BEGIN IMMEDIATE")
+    with views_held(tmp_path / "data"):
         await site.append(callback("B"))
         watching = site.watch(pb.WatchStatusesRequest(snapshot=True))
         opened = await watching.until("opened")
         site.core.hub.drain()
         ended = await watching.until("closing")
         await watching.task
-        views.execute("ROLLBACK")
 
     assert watching.kinds() == ["opened", "closing"]
     assert ended.closing.reason == pb.CLOSING_REASON_SHUTTING_DOWN
