@@ -99,6 +99,13 @@ class Connection(Protocol):
         """The queries inside see one state of the database."""
         ...
 
+    def grown(self, tables: Sequence[str], rows: int) -> None:
+        """Outside a transaction: so many rows more were written to these tables.
+
+        For a database that chooses its ways by what it knows of a table's size.
+        """
+        ...
+
     def notify(self, channel: str) -> None:
         """Tell other processes that something has changed. Only a hint: it may get lost."""
         ...

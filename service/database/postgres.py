@@ -54,6 +54,13 @@ _TYPES: dict[type, str] = {
 }
 
 
+_FIRST_LOOK_ROWS = 1_000
+
+_PLANNING = "-c enable_seqscan=off -c jit=off"
+"""Every statement has its index. A plan made while a table was small is kept when it has grown, and
+to look through a small one is cheap."""
+
+
 class Bounds(NamedTuple):
     """How long what may take, in seconds."""
 
@@ -92,6 +99,8 @@ class PostgresConnection:
 
     def __init__(self, raw: _Bounded) -> None:
         self.raw = raw
+        self._written: dict[str, int] = {}
+        self._looked_at: dict[str, int] = {}
 
     @property
     def usable(self) -> bool:
@@ -142,7 +151,7 @@ class PostgresConnection:
             raise
 
     def load(self, table: Table, rows: Sequence[Row]) -> None:
-        names = psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, table.columns.keys()))
+        names = _identifiers(table.columns.keys())
         into = psycopg.sql.Identifier(table.name)
         copy_in = psycopg.sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(into, names)
         with self.raw.cursor().copy(copy_in) as copy:
@@ -166,6 +175,19 @@ class PostgresConnection:
             # What was read is right even if the connection was lost behind it.
             with suppress(psycopg.Error):
                 self.raw.execute("ROLLBACK")
+
+    def grown(self, tables: Sequence[str], rows: int) -> None:
+        """Have the server look at them, as often as they have doubled.
+
+        A statement is planned once and kept. Planned while a table was empty, where one index is as
+        good as another, it would go through ever more rows until autovacuum comes by.
+        """
+        names = ", ".join(tables)
+        written = self._written.get(names, 0) + rows
+        if written >= self._looked_at.get(names, _FIRST_LOOK_ROWS):
+            self.raw.execute(psycopg.sql.SQL("ANALYZE {}").format(_identifiers(tables)))
+            self._looked_at[names] = 2 * written
+        self._written[names] = written
 
     def notify(self, channel: str) -> None:
         # In a transaction of its own, which waits for no quorum: NOTIFY is serial in the whole
@@ -267,7 +289,7 @@ class PostgresDatabase:
         statement_ms = int(bounds.reply_s * 900)
         idle_ms = int(bounds.idle_in_transaction_s * 1_000)
         options += f" -c statement_timeout={statement_ms}"
-        options += f" -c idle_in_transaction_session_timeout={idle_ms}"
+        options += f" -c idle_in_transaction_session_timeout={idle_ms} {_PLANNING}"
         try:
             raw = _Bounded.connect(
                 **self._arguments | {"options": self._options(options)}, autocommit=True
@@ -298,6 +320,10 @@ def _connection_arguments(url: URL) -> dict[str, Any]:
         "tcp_user_timeout": 5_000,
     }
     return {**ours, **given}
+
+
+def _identifiers(names: Iterable[str]) -> psycopg.sql.Composed:
+    return psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, names))
 
 
 def _several(value: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
+from psycopg.types.numeric import Int8
+
 from service import errors
 from service.database.database import Database
 from service.domain.events import Mark, NewEvent, Position
@@ -124,8 +126,9 @@ class PostgresLogWriter(StoredLogWriter):
             (
                 *batch,
                 [event.instance for event in events],
-                [event.receive_time_us for event in events],
-                [int(event.kind) for event in events],
+                # In an array of plain integers the driver goes by the first one.
+                [Int8(event.receive_time_us) for event in events],
+                [Int8(event.kind) for event in events],
                 [event.content for event in events],
             ),
         ).fetchall()[0]

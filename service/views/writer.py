@@ -77,6 +77,8 @@ class SlotWriter(ABC):
         with self._transaction():
             self._write(batch)
         with translated(self._connection):
+            written = len(batch.messages) + len(batch.feed)
+            self._connection.grown([table.name for table in TABLES[self._slot()]], written)
             self._connection.notify(ADVANCED)
 
     @abstractmethod

@@ -8,13 +8,13 @@ import grpc.aio
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service import config
 from service.app import Application
 from service.config import Limits
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api, callback, error_info
 from tests.clock import FakeClock
 from tests.histories import BEGIN_US, Said, recorded
+from tests.stores import loaded
 
 DAY_US = 24 * 3_600 * 1_000_000
 IDS, CALLBACKS = 20, 500
@@ -30,9 +30,7 @@ async def test_a_client_that_reads_slowly_is_told(tmp_path: Path) -> None:
     """The changes on their way still come, in order and without a gap; then the stream ends with
     OUT_OF_RANGE and CURSOR_EXPIRED. What it starts then is served, and the removal is counted."""
     recorded(tmp_path, LONG)
-    settings = config.load(
-        {"DATA_DIR": str(tmp_path), "HTTP_BIND": "127.0.0.1:0", "GRPC_BIND": "127.0.0.1:0"}
-    )
+    settings = loaded(tmp_path, HTTP_BIND="127.0.0.1:0", GRPC_BIND="127.0.0.1:0")
     settings = dataclasses.replace(settings, limits=SMALL_PAGES)
     async with Application(settings, FakeClock(BEGIN_US + 10 * DAY_US)) as application:
         assert application._grpc is not None
