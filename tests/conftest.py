@@ -41,16 +41,18 @@ def _recursion_limit() -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Modules marked `both_stores` run once with each kind of store."""
     if metafunc.definition.get_closest_marker("both_stores"):
-        metafunc.fixturenames.insert(0, "store_kind")
         metafunc.parametrize("store_kind", ["sqlite", "postgres"], indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module")
-def store_kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    """What `tests.stores` makes meanwhile."""
+@pytest.fixture(scope="module", autouse=True)
+def store_kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What `tests.stores` makes meanwhile; outside of marked modules what the variable says."""
     before = os.environ.get(stores.VARIABLE)
-    os.environ[stores.VARIABLE] = request.param
-    yield request.param
+    if hasattr(request, "param"):
+        os.environ[stores.VARIABLE] = request.param
+    yield
+    if not hasattr(request, "param"):
+        return
     if before is None:
         del os.environ[stores.VARIABLE]
     else:

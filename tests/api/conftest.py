@@ -11,7 +11,8 @@ from tests.server_process import ServerProcess
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(store_kind: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """On the stores that are asked for."""
     data_dir: Path = tmp_path_factory.mktemp("data")
     with ServerProcess(data_dir) as process:
         yield process

@@ -20,6 +20,8 @@ from tests.calls import (
     post_each,
 )
 
+pytestmark = pytest.mark.both_stores
+
 
 async def test_documented_callback_is_answered(http: httpx.AsyncClient, api: Api) -> None:
     """The sample of the provider's documentation comes back as a RECEIVED message."""

@@ -14,6 +14,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api, bad_request, callback, error_info, fresh_id, post, post_each
 
+pytestmark = pytest.mark.both_stores
+
 NOW = pb.WatchStatusesRequest(from_now=True)
 
 
@@ -188,7 +190,7 @@ async def test_from_time_in_the_future(http: httpx.AsyncClient, api: Api) -> Non
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("given", "expected"),
     [
         (pb.WatchFilter(instances=["red"]), ["1", "2", "3"]),
         (pb.WatchFilter(instances=["red", "blue"]), ["1", "2", "3", "4"]),
@@ -201,10 +203,12 @@ async def test_from_time_in_the_future(http: httpx.AsyncClient, api: Api) -> Non
     ],
 )
 async def test_filters_live_and_caught_up(
-    http: httpx.AsyncClient, api: Api, wanted: pb.WatchFilter, expected: list[str]
+    http: httpx.AsyncClient, api: Api, given: pb.WatchFilter, expected: list[str]
 ) -> None:
     """Fields of a filter are ANDed, values ORed, the same live and in catching up."""
     prefix = fresh_id()
+    wanted = pb.WatchFilter()
+    wanted.CopyFrom(given)
     for place, message_id in enumerate(wanted.message_ids):
         wanted.message_ids[place] = prefix + message_id
     start = await post(http, callback(fresh_id(), instance="elsewhere"), "elsewhere")

@@ -40,6 +40,8 @@ from tests.rebuild_site import SMALL, RebuildSite
 from tests.retention_site import RetentionSite, expected, live_rows, write
 from tests.stores import log_writer, settings_of, stores_of
 
+pytestmark = pytest.mark.both_stores
+
 DAY_US = 24 * HOUR_US
 DEADLINE_S = 60.0
 PHONE = PHONES[0]

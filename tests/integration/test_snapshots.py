@@ -17,6 +17,8 @@ from service.views.store import ViewsReader
 from tests.clock import FakeClock
 from tests.watch_site import Watching, WatchSite, watch_site
 
+pytestmark = pytest.mark.both_stores
+
 SNAPSHOT = pb.WatchStatusesRequest(snapshot=True)
 SMALL = Limits(snapshot_messages_max=2, catch_up_rows_max=5, frame_changes_max=2)
 IDS = ["!", "A", "B", "b", "é", "\uffff", "\U0001f600"]

@@ -18,6 +18,8 @@ from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.views.store import ViewsReader
 from tests.watch_site import CALL, WatchSite, watch_site
 
+pytestmark = pytest.mark.both_stores
+
 SHORT = Limits(wait_s=0.2)
 
 
