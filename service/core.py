@@ -23,6 +23,7 @@ from service.clock import US_PER_S, Clock
 from service.config import Config
 from service.database.readers import ReaderPool
 from service.database.schema import StoreState
+from service.domain.events import Point
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import LogReader, LogWriter
 from service.eventlog.spool import Spool, filling_of
@@ -117,7 +118,7 @@ class Core:
         self._open_readers(stores)
         self.identity = await self._identified(stores)
         self.cursors = CursorCodec(self.identity)
-        self.hub = Hub(self._feed, self.cursors, config.limits, self._metrics)
+        self.hub = Hub(self._feed, self.cursors, config.limits, self._metrics, self._holds)
         self._start_projector(stores)
         self._start_appender(stores)
         if self._config.roles & {"projector", "api"}:
@@ -157,6 +158,16 @@ class Core:
         if self.spool is not None:
             self.spool.belong_to(identity)
         return identity
+
+    async def _holds(self, point: Point) -> bool:
+        """Has the log the event of that point, or has retention removed it since?"""
+        position = point.place.position
+        mark, last_removed = await self.log.run(
+            lambda log: (log.mark(position), log.last_removed())
+        )
+        if mark is None:
+            return position <= last_removed.position
+        return mark.receive_time_us == point.receive_time_us
 
     def _open_readers(self, stores: Stores) -> None:
         readers_max = self._config.limits.readers_max

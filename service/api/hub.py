@@ -21,6 +21,7 @@ Wake-ups are hints. The store is asked again at least every `poll_s`, and what i
 import asyncio
 import enum
 import heapq
+from collections.abc import Awaitable, Callable
 from itertools import count
 
 import structlog
@@ -56,7 +57,11 @@ class Hub:
         cursors: CursorCodec,
         limits: Limits,
         metrics: Metrics,
+        holds: Callable[[Point], Awaitable[bool]],
     ) -> None:
+        """`holds` says whether the log still has the event at a point it once had."""
+        self._holds = holds
+        self._opened_count = 0
         self._views = views
         self._cursors = cursors
         self._limits = limits
@@ -88,6 +93,7 @@ class Hub:
         checkpoint = await self._views.run(lambda views: views.checkpoint())
         self._ending = asyncio.get_running_loop().create_future()
         self.generation = checkpoint.generation
+        self._opened_count = self._views.opened_count
         self._move(end_of(checkpoint.mark))
 
     async def run(self) -> None:
@@ -172,7 +178,7 @@ class Hub:
 
     async def _follow(self) -> None:
         checkpoint = await self._views.run(lambda views: views.checkpoint())
-        if checkpoint.generation != self.generation:
+        if checkpoint.generation != self.generation or await self._replaced():
             self._end_watchers(Ending.VIEWS_REBUILT)
             self._ending = asyncio.get_running_loop().create_future()
             self.generation = checkpoint.generation
@@ -190,8 +196,22 @@ class Hub:
             except errors.CursorExpired:
                 self._leave_behind(until)
 
+    async def _replaced(self) -> bool:
+        """A database that was lost and came back may lack the last events, and hold others there.
+
+        Then nobody can go on from what he has heard: the streams end, and each client's cursor is
+        held against the log when it comes again.
+        """
+        if self._views.opened_count == self._opened_count:
+            return False
+        held = await self._holds(self.point)
+        self._opened_count = self._views.opened_count
+        if not held:
+            _log.error("the log has lost events that were handed out: the watchers start anew")
+        return not held
+
     async def _hand_out_page(self, checkpoint: Checkpoint) -> bool:
-        """False if the views were switched meanwhile; then nothing was handed out."""
+        """False if the views may be others by now; then nothing was handed out."""
         limits, after = self._limits, self.place
         page = await self._views.run(
             lambda views: views.feed(
@@ -202,7 +222,7 @@ class Hub:
                 limits.frame_bytes_max,
             )
         )
-        if page.generation != self.generation:
+        if page.generation != self.generation or self._views.opened_count != self._opened_count:
             self._hinted.set()
             return False
         # No await from here on: steps 2 and 3 above.

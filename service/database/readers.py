@@ -48,6 +48,8 @@ class ReaderPool(Generic[ReaderT]):
         self._local = threading.local()
         self._opened: list[ReaderT] = []
         self._opened_lock = threading.Lock()
+        self.opened_count = 0
+        """Readers opened so far; one more may mean that the database behind them is another."""
         self._threads = ThreadPoolExecutor(readers_max, thread_name_prefix=name)
 
     async def run(self, read: Callable[[ReaderT], ResultT]) -> ResultT:
@@ -90,6 +92,7 @@ class ReaderPool(Generic[ReaderT]):
         self._local.reader = reader
         with self._opened_lock:
             self._opened.append(reader)
+            self.opened_count += 1
         return reader
 
     def _drop(self, reader: ReaderT) -> None:
