@@ -67,6 +67,31 @@ def copied_database(original: Path, folder: Path) -> None:
     atexit.register(_drop, server, _name_of(folder))
 
 
+def kept_copy(url: str) -> str:
+    """The name of a database that stays as this one is now; who is connected is cut off."""
+    name = make_url(url).database
+    copy = f"{name}_kept"
+    take_away(url)
+    with _administering(server_url()) as connection:
+        connection.execute(_text(f"CREATE DATABASE {copy} TEMPLATE {name}"))
+    bring_back(url)
+    atexit.register(_drop, server_url(), copy)
+    return copy
+
+
+def go_back(url: str, copy: str) -> None:
+    """What a promoted standby does that had not received the last transactions.
+
+    The database becomes the copy that was kept of it; who is connected is cut off.
+    """
+    name = make_url(url).database
+    take_away(url)
+    with _administering(server_url()) as connection:
+        connection.execute(_text(f"ALTER DATABASE {name} RENAME TO {name}_lost"))
+        connection.execute(_text(f"ALTER DATABASE {copy} RENAME TO {name}"))
+    atexit.register(_drop, server_url(), f"{name}_lost")
+
+
 def _name_of(folder: Path) -> str:
     return f"plugstatus_test_{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}"
 
