@@ -20,7 +20,7 @@ INSERT INTO leases (name, holder, expire_time)
 VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3::float8))
 ON CONFLICT (name) DO UPDATE
 SET holder = excluded.holder, expire_time = excluded.expire_time, wanted_by = ''
-WHERE leases.expire_time < clock_timestamp()
+WHERE leases.holder = $5 OR leases.expire_time < clock_timestamp()
   AND (leases.wanted_by IN ('', $4) OR leases.wanted_until < clock_timestamp())
 """
 _RENEW = """
@@ -62,13 +62,19 @@ class Leases:
         self._database = database
         self._lease_s = lease_s
         self._me = uuid4().hex
+        self._held: dict[str, str] = {}
         self._connection: Connection | None = None
 
     def take(self, name: str) -> Term | None:
         """None while another process has it, or is to have it next."""
         term = Term(name, uuid4().hex)
-        taken = self._run(_TAKE, (name, term.holder, self._lease_s, self._me)).rowcount
-        return term if taken else None
+        # A term of its own that was cut short, with the database, need not run out first.
+        before = self._held.get(name, "")
+        taken = self._run(_TAKE, (name, term.holder, self._lease_s, self._me, before)).rowcount
+        if not taken:
+            return None
+        self._held[name] = term.holder
+        return term
 
     def want(self, name: str) -> None:
         """Ask the holder for it; once it lets go, it is this process's for a lease's time."""
@@ -85,6 +91,7 @@ class Leases:
         # A row that nobody waits for goes: names may be as many as requests.
         if not self._run(_RELEASE, (term.name, term.holder)).rowcount:
             self._run(_HAND_OVER, (term.name, term.holder))
+        self._held.pop(term.name, None)
 
     def close(self) -> None:
         """Idempotent."""
