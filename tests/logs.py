@@ -46,6 +46,10 @@ class LogUnderTest(ABC):
         """Run a statement on a connection that is not the service's."""
 
     @abstractmethod
+    def positions(self) -> list[int]:
+        """Of every event in the table, whether or not retention shows it still."""
+
+    @abstractmethod
     def erase(self, position: Position, tombstone: bytes) -> None:
         """What erasure does to an event."""
 
@@ -66,6 +70,7 @@ class LogUnderTest(ABC):
         """Undo `take_away`."""
 
 
+_POSITIONS = "SELECT position FROM events ORDER BY position"
 _COLUMNS = "position, instance, receive_time_us, receive_time_max_us, kind, content"
 _VALUES = f"'acme', {NOW_US}, {NOW_US}, 1, x'00'"
 _POSTGRES_VALUES = f"'acme', {NOW_US}, {NOW_US}, 1, '0'"
@@ -97,6 +102,10 @@ class SqliteLog(LogUnderTest):
 
     def execute(self, sql: str) -> None:
         self._run((sql, ()))
+
+    def positions(self) -> list[int]:
+        with closing(sqlite3.connect(self._path)) as connection:
+            return [row[0] for row in connection.execute(_POSITIONS)]
 
     def erase(self, position: Position, tombstone: bytes) -> None:
         sql = "UPDATE events SET kind = ?, content = ? WHERE position = ?"
@@ -151,6 +160,11 @@ class PostgresLog(LogUnderTest):
 
     def execute(self, sql: str) -> None:
         self._run((sql, ()))
+
+    def positions(self) -> list[int]:
+        with connected(self._url) as connection:
+            connection.execute("SET search_path = plugstatus_events")
+            return [row[0] for row in connection.execute(_POSITIONS)]
 
     def erase(self, position: Position, tombstone: bytes) -> None:
         sql = "UPDATE events SET kind = $1, content = $2 WHERE position = $3"

@@ -69,10 +69,17 @@ def _guards() -> list[str]:
 
 def _postgres() -> list[str]:
     """PostgreSQL stores begin here: several processes append, in one order."""
-    return [*_appending(), *_guarding(), *_purging()]
+    return [
+        *_coordinating(),
+        *_partitioning(),
+        *_appending(),
+        *_purging(),
+        *_guarding_events(),
+        *_guarding_log(),
+    ]
 
 
-def _appending() -> list[str]:
+def _coordinating() -> list[str]:
     return [
         # One row, changed by whoever appends: so positions have no gaps, and rise with each commit.
         """
@@ -106,6 +113,11 @@ def _appending() -> list[str]:
         CREATE FUNCTION append_lock() RETURNS bigint LANGUAGE sql STABLE AS
         $$ SELECT (1886155634::bigint << 32) | 'append_head'::regclass::oid::bigint $$
         """,
+    ]
+
+
+def _partitioning() -> list[str]:
+    return [
         # The partition for the positions up to the next multiple of the size, attached and not
         # created in place: that would wait for every reader, and every reader for it.
         """
@@ -151,6 +163,11 @@ def _appending() -> list[str]:
             PERFORM make_room(first);
         END $$
         """,
+    ]
+
+
+def _appending() -> list[str]:
+    return [
         # One call, one transaction, one round trip: the lock is never held by a client that is
         # paused. Positions are drawn, and become visible, in the order of the commits, because
         # the lock is released behind the commit.
@@ -233,10 +250,10 @@ def _purging() -> list[str]:
     ]
 
 
-def _guarding() -> list[str]:
-    falls = " OR ".join(f"NEW.{name} < OLD.{name}" for name in COUNTS)
-    append_only = "the event log is append-only: "
-    only_rise = "a log keeps its identity; its counts and kept_from only rise, up to the last event"
+_APPEND_ONLY = "the event log is append-only: "
+
+
+def _guarding_events() -> list[str]:
     return [
         """
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -250,7 +267,7 @@ def _guarding() -> list[str]:
           OR NEW.position <> OLD.position OR NEW.instance <> OLD.instance
           OR NEW.receive_time_us <> OLD.receive_time_us
           OR NEW.receive_time_max_us <> OLD.receive_time_max_us)
-        EXECUTE FUNCTION refuse('{append_only}an event may only become a tombstone')
+        EXECUTE FUNCTION refuse('{_APPEND_ONLY}an event may only become a tombstone')
         """,
         # Retention first says what it keeps, then removes all that stands before it.
         f"""
@@ -262,7 +279,7 @@ def _guarding() -> list[str]:
                 OR EXISTS (SELECT 1 FROM events WHERE position < last_gone)
             THEN
                 RAISE integrity_constraint_violation
-                    USING MESSAGE = '{append_only}only a prefix below kept_from may go';
+                    USING MESSAGE = '{_APPEND_ONLY}only a prefix below kept_from may go';
             END IF;
             RETURN NULL;
         END $$
@@ -273,7 +290,7 @@ def _guarding() -> list[str]:
         """,
         f"""
         CREATE TRIGGER events_truncate BEFORE TRUNCATE ON events
-        EXECUTE FUNCTION refuse('{append_only}only a prefix below kept_from may go')
+        EXECUTE FUNCTION refuse('{_APPEND_ONLY}only a prefix below kept_from may go')
         """,
         # Nothing goes in front of what is there, whoever inserts it, and the head follows.
         f"""
@@ -286,7 +303,7 @@ def _guarding() -> list[str]:
             WHERE append_head.last_position < added.first_position;
             IF NOT FOUND AND EXISTS (SELECT 1 FROM added_events) THEN
                 RAISE integrity_constraint_violation
-                    USING MESSAGE = '{append_only}this position is taken, or was';
+                    USING MESSAGE = '{_APPEND_ONLY}this position is taken, or was';
             END IF;
             RETURN NULL;
         END $$
@@ -295,6 +312,13 @@ def _guarding() -> list[str]:
         CREATE TRIGGER events_insert AFTER INSERT ON events
         REFERENCING NEW TABLE AS added_events FOR EACH STATEMENT EXECUTE FUNCTION follow_insert()
         """,
+    ]
+
+
+def _guarding_log() -> list[str]:
+    falls = " OR ".join(f"NEW.{name} < OLD.{name}" for name in COUNTS)
+    only_rise = "a log keeps its identity; its counts and kept_from only rise, up to the last event"
+    return [
         f"""
         CREATE FUNCTION guard_log() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
