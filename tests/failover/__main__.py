@@ -1,9 +1,10 @@
 """Failovers of the PostgreSQL that deploy/patroni sets up: what was acknowledged is not lost.
 
 python -m tests.failover --rounds 4
-python -m tests.failover --rounds 4 --seed 7                   the same decisions once more
-python -m tests.failover --faults killed disk paused unheard   in turn
-python -m tests.failover --faults unheard --asynchronous       loses rows, as it should
+python -m tests.failover --rounds 4 --seed 7                 the same decisions once more
+python -m tests.failover --rounds 50 --quick                 leases run out at once
+python -m tests.failover --faults killed crashed paused      in turn
+python -m tests.failover --faults unheard --asynchronous     loses rows, as it should
 """
 
 import argparse
@@ -11,6 +12,7 @@ import random
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from tests.failover.account import Unavailable
 from tests.failover.cluster import Cluster
 from tests.failover.rounds import DEFAULT, FAULTS, played
 from tests.failover.rows import Rows
+from tests.failover.workload import Workload
 
+WORKLOADS: dict[str, Callable[[Cluster], Workload]] = {"rows": lambda cluster: Rows(cluster.url())}
 _SHOWN = 10
 
 
@@ -44,9 +48,9 @@ def main() -> int:
 def _rounds(cluster: Cluster, arguments: argparse.Namespace, dice: random.Random) -> int:
     faults = islice(cycle(arguments.faults), arguments.rounds)
     try:
-        with Rows(cluster.url()) as workload:
+        with WORKLOADS[arguments.workload](cluster) as workload:
             for number, fault in enumerate(faults, 1):
-                result = played(cluster, workload, FAULTS[fault], dice)
+                result = played(cluster, workload, FAULTS[fault], dice, quick=arguments.quick)
                 print(f"round {number}: {result}", flush=True)
                 if lost := result.verdict.lost:
                     print(f"lost: {', '.join(lost[:_SHOWN])}", file=sys.stderr)
@@ -70,6 +74,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0, help="decide as in an earlier run")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=DEFAULT, help="in turn")
+    parser.add_argument("--workload", choices=WORKLOADS, default="rows")
+    parser.add_argument("--quick", action="store_true", help="a dead primary's lease ends with it")
     parser.add_argument("--asynchronous", action="store_true", help="a cluster that may lose rows")
     parser.add_argument("--bin-dir", type=Path, help="of another PostgreSQL 18")
     return parser.parse_args()

@@ -12,7 +12,7 @@ _NAME = "pgserver"
 # Patroni starts its own Python again. One that is started from outside finds its way by the rights
 # of whoever starts it, and falls back to the modules of another.
 _TRIAL = """
-import patroni, psycopg, subprocess, sys, yaml
+import patroni.dcs.etcd3, psycopg, subprocess, sys
 subprocess.run([sys.executable, "-c", ""], check=True)
 """
 _READ_ALL = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")

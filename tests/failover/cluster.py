@@ -1,12 +1,12 @@
 """Three PostgreSQL under Patroni and one etcd, by the files of deploy/patroni, on this machine."""
 
+import os
 import secrets
 import shutil
 import ssl
 import subprocess
 import sys
 from contextlib import ExitStack
-from http.client import HTTPException, HTTPSConnection
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ import trustme
 
 from tests.failover import rendering
 from tests.failover.account import Account, Unavailable, server_account
+from tests.failover.etcd import Etcd
 from tests.failover.machine import Machine
 from tests.failover.node import Node, socket_fits
 from tests.failover.rendering import DEPLOY, HOST, NAMES, SECRETS, Place, Ports
@@ -36,21 +37,23 @@ class Cluster:
         `bin_dir` is of a PostgreSQL 18 other than the one from PyPI. Not `synchronous` is a cluster
         that may lose what it confirmed. Raises Unavailable if this machine cannot run one.
         """
+        # As the system tells where a process works.
         self._folder = folder.resolve()
-        self._bin_dir = bin_dir or _bin_dir()
+        self._bin_dir = (bin_dir or _bin_dir()).resolve()
         self._synchronous = synchronous
         self._password = secrets.token_hex(16)
         if not socket_fits(self._folder):
             raise Unavailable(f"The path of {self._folder} is too long for a socket below it.")
-        self._etcd = shutil.which("etcd")
-        if self._etcd is None:
+        self._etcd_program = shutil.which("etcd") or ""
+        if not self._etcd_program:
             raise Unavailable("etcd is not on PATH; it comes with Debian's package etcd-server.")
         if find_spec("patroni") is None:
             raise Unavailable("Patroni is not installed; it comes from PyPI as patroni[etcd3].")
         self._account = server_account()
-        self._tls = "--with-ssl=openssl" in self._run("pg_config", "--configure")
+        # Those from PyPI cannot do TLS.
+        self._tls = "libssl" in _output("ldd", str(self._bin_dir / "postgres"))
         self.nodes: list[Node] = []
-        self.etcd: Machine
+        self.etcd: Etcd
 
     def url(self, database: str = "plugstatus") -> str:
         """Every node, in the spelling of SQLAlchemy; whoever connects asks for the primary."""
@@ -74,33 +77,45 @@ class Cluster:
         return until(look, deadline_s, "a primary")
 
     def await_synchronous(self, nodes: int, deadline_s: float) -> None:
-        """Until so many standbys stream and each may confirm a commit. Raises TimeoutError."""
+        """Until so many standbys may confirm commits, and may follow. Raises TimeoutError."""
 
         def look() -> bool:
-            primary = self.primary()
-            states = primary.streaming() if primary else {}
-            return list(states.values()).count("quorum") >= nodes
+            return self._following("quorum_standby", "quorum") >= nodes
 
         until(look, deadline_s, f"{nodes} standbys of the quorum")
 
     def await_healed(self, deadline_s: float) -> None:
         """Until every node runs and follows the primary as it should. Raises TimeoutError."""
-        wanted = "quorum" if self._synchronous else "async"
+        wanted = ("quorum_standby", "quorum") if self._synchronous else ("replica", "async")
 
         def look() -> bool:
-            primary = self.primary()
-            if primary is None:
-                return False
-            answer = primary.asked("/cluster")
-            members = answer.body["members"] if answer and answer.code == 200 else []
-            states = sorted(member["state"] for member in members)
-            return (
-                states == ["running", "streaming", "streaming"]
-                and len({member.get("timeline") for member in members}) == 1
-                and [*primary.streaming().values()] == [wanted, wanted]
-            )
+            return self._following(*wanted) == len(NAMES) - 1
 
         until(look, deadline_s, f"{len(NAMES)} nodes that run")
+
+    def _following(self, role: str, sync_state: str) -> int:
+        """How many standbys are on the primary's timeline in that role, as etcd has it, and in that
+        state, as PostgreSQL has it: it confirms by standbys before etcd knows that they may follow.
+        """
+        primary = self.primary()
+        answer = primary.asked("/cluster") if primary else None
+        if primary is None or answer is None or answer.code != 200:
+            return 0
+        members = answer.body["members"]
+        timeline = next(
+            (each.get("timeline") for each in members if each["role"] == "leader"), None
+        )
+        streaming = primary.streaming()
+        return sum(
+            (each["role"], each["state"], each.get("timeline")) == (role, "streaming", timeline)
+            and streaming.get(each["name"]) == sync_state
+            for each in members
+        )
+
+    def expire_lease(self) -> None:
+        """As if the primary's lease, of which 20 seconds is the least, had run out by now. Only
+        while that one does not move."""
+        self.etcd.delete("/service/plugstatus/leader")
 
     def log_tails(self, lines: int = 40) -> str:
         """For whoever looks for what went wrong."""
@@ -115,8 +130,9 @@ class Cluster:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:
-            sys.stderr.write(self.log_tails())
+        except BaseException as error:
+            if isinstance(error, Exception):
+                sys.stderr.write(self.log_tails())
             self._stop()
             raise
         return self
@@ -145,15 +161,22 @@ class Cluster:
             self._certificates / "server.crt", self._certificates / "server.key"
         )
         ports = rendering.free_ports(2 + 2 * len(NAMES))
-        self._start_etcd(ports.pop(), ports.pop(), context)
+        self.etcd = Etcd(
+            self._etcd_program,
+            self._machine_folder("etcd"),
+            (ports.pop(), ports.pop()),
+            self._certificates,
+            self._account,
+            context,
+        )
+        self.etcd.start()
+        until(self.etcd.healthy, _START_S, "an etcd that answers")
         for name in NAMES:
-            folder = self._folder / name
-            folder.mkdir(mode=0o755)
             place = Place(
                 name=name,
-                folder=folder,
+                folder=self._machine_folder(name),
                 ports=Ports(ports.pop(), ports.pop()),
-                etcd=self._etcd_port,
+                etcd=self.etcd.port,
                 bin_dir=self._bin_dir,
                 tls=self._certificates,
                 postgres_tls=self._tls,
@@ -165,48 +188,21 @@ class Cluster:
         self.await_healed(_START_S)
         self._create_database()
 
-    def _start_etcd(self, client_port: int, peer_port: int, context: ssl.SSLContext) -> None:
-        self._etcd_port = client_port
-        folder = self._folder / "etcd"
+    def _machine_folder(self, name: str) -> Path:
+        folder = self._folder / name
         folder.mkdir(mode=0o755)
-        self._account.own(folder)
-        environment = rendering.etcd_environment(folder, self._certificates, client_port, peer_port)
-        self.etcd = Machine(folder, [str(self._etcd)], environment, self._account)
-        self.etcd.start()
-
-        def healthy() -> bool:
-            connection = HTTPSConnection(HOST, client_port, timeout=2.0, context=context)
-            try:
-                connection.request("GET", "/health")
-                return b'"true"' in connection.getresponse().read()
-            except (OSError, HTTPException):
-                return False
-            finally:
-                connection.close()
-
-        until(healthy, _START_S, "an etcd that answers")
+        return self._account.own(folder)
 
     def _create_database(self) -> None:
         primary = self.await_primary()
-        self._run(
-            "psql",
+        _output(
+            str(self._bin_dir / "psql"),
             *("--no-psqlrc", "--quiet", "--host", str(primary.folder)),
             *("--port", str(primary.port), "--username", "postgres", "--dbname", "postgres"),
             *("--file", str(DEPLOY / "database.sql")),
             PGPASSWORD=SECRETS["PATRONI_SUPERUSER_PASSWORD"],
             PLUGSTATUS_PASSWORD=self._password,
         )
-
-    def _run(self, program: str, *arguments: str, **environment: str) -> str:
-        """Its output. Raises subprocess.CalledProcessError; what it complains of is shown."""
-        return subprocess.run(
-            [str(self._bin_dir / program), *arguments],
-            env={"LANG": "C.UTF-8", **environment},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            timeout=_START_S,
-        ).stdout
 
     def _stop(self) -> None:
         with ExitStack() as stopping:
@@ -215,6 +211,19 @@ class Cluster:
                 stopping.callback(shutil.rmtree, machine.folder)
                 stopping.callback(machine.kill)
             stopping.callback(shutil.rmtree, self._certificates, ignore_errors=True)
+
+
+def _output(*command: str, **environment: str) -> str:
+    """Raises subprocess.CalledProcessError; what the command complains of is shown."""
+    run = subprocess.run(
+        command,
+        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=_START_S,
+    )
+    return run.stdout
 
 
 def _bin_dir() -> Path:

@@ -90,10 +90,10 @@ class Machine:
         for part in memory:
             part.free()
 
-    def processes(self) -> Iterator[int]:
-        """A zombie works nowhere, so it is none of them."""
+    def processes(self, below: Path | None = None) -> Iterator[int]:
+        """All, or those that work below a folder of it. A zombie works nowhere, so it is none."""
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and self.folder in _works_in(entry).parents:
+            if entry.name.isdigit() and (below or self.folder) in _works_in(entry).parents:
                 yield int(entry.name)
 
     def log_tail(self, lines: int = 40) -> str:
@@ -132,7 +132,7 @@ class SharedMemory(NamedTuple):
 
     def free(self) -> None:
         if self.file.name.startswith("SYSV"):
-            # Another process may have taken the last one's end for its own chance to do so.
+            # A server that was about to end may have removed it.
             subprocess.run(["ipcrm", "-m", str(self.number)], capture_output=True, check=False)
         else:
             self.file.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from tests.failover import rendering
 from tests.failover.account import Account
 from tests.failover.machine import Machine
 from tests.failover.rendering import HOST, SECRETS, Place
+from tests.failover.waiting import until
 
 _REST_S = 2.0
 
@@ -42,7 +43,6 @@ class Node(Machine):
             rendering.node_environment(place),
             account,
         )
-        account.own(place.folder)
         config.write_text(rendering.patroni_yml(place))
 
     @property
@@ -57,6 +57,14 @@ class Node(Machine):
         """Its disk is gone. Only while it is killed."""
         assert self.pid is None, f"{self.name} is on"
         shutil.rmtree(self.data)
+
+    def crash(self) -> None:
+        """Only PostgreSQL ends, at once; Patroni is there to see it. Raises TimeoutError."""
+        servers = set(self.processes(self.data))
+        for pid in servers & {self.postmaster_pid}:
+            os.kill(pid, signal.SIGKILL)
+        # The others notice.
+        until(lambda: servers.isdisjoint(self.processes()), 10.0, f"{self.name} has crashed")
 
     def pause_senders(self) -> None:
         """Nothing more is sent to its standbys, for good, and everything else goes on."""

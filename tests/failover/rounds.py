@@ -11,7 +11,7 @@ from tests.failover.node import Node
 from tests.failover.workload import Verdict, Workload
 
 _FAILOVER_S = 90.0
-"""A lease of 20 seconds, what is left of a round trip through every client, and much more."""
+"""A lease of 20 seconds, what clients take to give a primary up, and much more."""
 _HEALED_S = 120.0
 _UNHEARD_S = 1.0
 
@@ -20,35 +20,34 @@ class Fault(NamedTuple):
     """What befalls a primary, and what it takes until the cluster is whole again."""
 
     told: str
-    strike: Callable[[Cluster, Node], None]
+    strike: Callable[[Node], None]
     mend: Callable[[Node], None]
+    stands: bool = True
+    """The primary does not move behind the strike, so that its lease has to run out."""
 
 
-def _kill(_: Cluster, primary: Node) -> None:
-    primary.kill()
-
-
-def _kill_with_disk(_: Cluster, primary: Node) -> None:
+def _kill_with_disk(primary: Node) -> None:
     primary.kill()
     primary.remove_data()
 
 
-def _pause(_: Cluster, primary: Node) -> None:
-    primary.pause()
-
-
-def _kill_unheard(cluster: Cluster, primary: Node) -> None:
+def _kill_unheard(primary: Node) -> None:
     """No standby gets its last second. A quorum confirms nothing in it; without one all of it is
     confirmed, and lost."""
     primary.pause_senders()
     threading.Event().wait(_UNHEARD_S)
-    _kill_with_disk(cluster, primary)
+    _kill_with_disk(primary)
+
+
+def _nothing(_: Node) -> None:
+    """Patroni mends it."""
 
 
 FAULTS = {
-    "killed": Fault("killed", _kill, Node.start),
+    "killed": Fault("killed", Node.kill, Node.start),
     "disk": Fault("killed, its disk gone", _kill_with_disk, Node.start),
-    "paused": Fault("paused", _pause, Node.resume),
+    "crashed": Fault("crashed", Node.crash, _nothing, stands=False),
+    "paused": Fault("paused", Node.pause, Node.resume),
     "unheard": Fault("killed unheard, its disk gone", _kill_unheard, Node.start),
 }
 DEFAULT = ("killed", "disk")
@@ -77,12 +76,19 @@ class Round(NamedTuple):
         )
 
 
-def played(cluster: Cluster, workload: Workload, fault: Fault, dice: random.Random) -> Round:
-    """The workload runs, and the cluster is whole. Raises TimeoutError."""
+def played(
+    cluster: Cluster, workload: Workload, fault: Fault, dice: random.Random, *, quick: bool
+) -> Round:
+    """The workload runs, and the cluster is whole. `quick` waits for no lease to run out.
+
+    Raises TimeoutError.
+    """
     workload.await_acknowledged(dice.randrange(100, 1_000), _FAILOVER_S)
     primary = cluster.await_primary()
-    fault.strike(cluster, primary)
+    fault.strike(primary)
     struck_s = time.monotonic()
+    if quick and fault.stands:
+        cluster.expire_lease()
     outage_s = workload.went_on(struck_s, _FAILOVER_S) - struck_s
     followed = cluster.await_primary(other_than=primary)
     # Before the old primary is back: what only that one has is lost.
