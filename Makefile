@@ -5,11 +5,11 @@ BIN := .venv/bin
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --group build
 
-.PHONY: help run test torture bench check format gen proto-image lock clean
+.PHONY: help run test test-postgres test-failover torture torture-log bench check format gen proto-image lock clean
 .DEFAULT_GOAL := help
 
 help: ## one line a target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,10 +32,28 @@ run: .venv/run.stamp ## serve HTTP and gRPC on the embedded SQLite default
 test: .venv/dev.stamp ## the whole test suite
 	$(BIN)/python -m pytest
 
+# What make test runs on one kind of store only, on the other: rebuilding, erasure, the API.
+ON_POSTGRES := tests/integration/test_rebuild.py tests/integration/test_rebuild_core.py \
+	tests/integration/test_rebuild_cures.py tests/integration/test_erasure.py \
+	tests/integration/test_retention_erasures.py tests/integration/test_retention_watchers.py \
+	tests/integration/test_upkeep_model.py tests/integration/test_watch_progress.py \
+	tests/api/test_forget.py tests/api/test_wait.py tests/api/test_retention.py \
+	tests/api/test_large_callbacks.py tests/api/test_hostile_bodies.py tests/api/test_watch_limits.py
+test-postgres: .venv/dev.stamp ## suites that `make test` runs on SQLite, on PostgreSQL
+	PLUGSTATUS_TEST_STORES=postgres $(BIN)/python -m pytest $(ON_POSTGRES)
+
 # SEED=… plays one round again, SHORT=1 one of the size that `make test` plays.
 MINUTES ?= 10
 torture: .venv/dev.stamp ## rounds of faults for MINUTES=10, or the one of SEED=
 	@$(BIN)/python -m tests.faults.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
+
+EVENTS ?= 500000
+torture-log: .venv/dev.stamp ## follow PostgreSQL's log while 24 writers append EVENTS=500000 under faults
+	@$(BIN)/python -m tests.tailing --events $(EVENTS) $(if $(SEED),--seed $(SEED))
+
+ROUNDS ?= 4
+test-failover: .venv/dev.stamp ## kill the primaries of a PostgreSQL cluster; needs etcd (Debian: etcd-server)
+	@$(BIN)/python -m tests.failover --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 bench: .venv/dev.stamp ## the benchmark table; alone on the machine, for what it is worth
 	@$(BIN)/python -m benchmarks
