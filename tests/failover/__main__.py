@@ -20,9 +20,13 @@ from tests.failover.account import Unavailable
 from tests.failover.cluster import Cluster
 from tests.failover.rounds import DEFAULT, FAULTS, played
 from tests.failover.rows import Rows
+from tests.failover.service import Service
 from tests.failover.workload import Workload
 
-WORKLOADS: dict[str, Callable[[Cluster], Workload]] = {"rows": lambda cluster: Rows(cluster.url())}
+WORKLOADS: dict[str, Callable[[Cluster, Path], Workload]] = {
+    "service": Service,
+    "rows": lambda cluster, _: Rows(cluster.url()),
+}
 _SHOWN = 10
 
 
@@ -42,13 +46,15 @@ def main() -> int:
             print(reason, file=sys.stderr)
             return 2
         with cluster:
-            return _rounds(cluster, arguments, random.Random(seed))
+            return _rounds(cluster, Path(folder), arguments, random.Random(seed))
 
 
-def _rounds(cluster: Cluster, arguments: argparse.Namespace, dice: random.Random) -> int:
+def _rounds(
+    cluster: Cluster, folder: Path, arguments: argparse.Namespace, dice: random.Random
+) -> int:
     faults = islice(cycle(arguments.faults), arguments.rounds)
     try:
-        with WORKLOADS[arguments.workload](cluster) as workload:
+        with WORKLOADS[arguments.workload](cluster, folder / "service") as workload:
             for number, fault in enumerate(faults, 1):
                 result = played(cluster, workload, FAULTS[fault], dice, quick=arguments.quick)
                 print(f"round {number}: {result}", flush=True)
@@ -74,7 +80,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0, help="decide as in an earlier run")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=DEFAULT, help="in turn")
-    parser.add_argument("--workload", choices=WORKLOADS, default="rows")
+    parser.add_argument("--workload", choices=WORKLOADS, default="service")
     parser.add_argument("--quick", action="store_true", help="a dead primary's lease ends with it")
     parser.add_argument("--asynchronous", action="store_true", help="a cluster that may lose rows")
     parser.add_argument("--bin-dir", type=Path, help="of another PostgreSQL 18")
