@@ -10,7 +10,15 @@ from service.wire import encode
 
 
 @click.command()
-@click.option("--from", "source", required=True, metavar="URL", help="The event log to copy.")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="URL",
+    envvar="PLUGSTATUS_EVENTS_URL",
+    show_envvar=True,
+    help="The event log to copy.",
+)
 @click.option("--to", "target", required=True, metavar="URL", help="An empty database, or a copy.")
 def copy(source: str, target: str) -> None:
     """Carry an event log to another database, from SQLite to PostgreSQL or any other way.
