@@ -37,13 +37,20 @@ def serve(insecure: bool, log_level: str, workers: int, **options: str | None) -
     Creates and upgrades the SQLite stores by itself. SIGTERM or Ctrl-C drains and exits 0 within
     ten seconds; a second one ends it at once. SIGHUP reads tokens and credentials again.
     """
-    if workers != 1:
-        raise errors.ConfigInvalid(
-            "--workers", "on SQLite one process owns the stores: leave it at 1"
-        )
     settings = config.load(given_settings(options), insecure=insecure)
+    if workers != 1:
+        raise errors.ConfigInvalid("--workers", _one_worker(settings))
     configure_logging(log_level)
     run_async(app.serve(settings))
+
+
+def _one_worker(settings: config.Config) -> str:
+    if settings.events_url.reveal().startswith("sqlite"):
+        return "on SQLite one process owns the stores: leave it at 1"
+    return (
+        "is not offered by this version: leave it at 1, and start several `serve`, each with its "
+        "own data folder and addresses"
+    )
 
 
 @click.command()
