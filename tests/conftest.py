@@ -13,7 +13,7 @@ from service.clock import Clock
 from service.config import Limits
 from service.eventlog.log import LogReader
 from service.views.store import ViewsReader, ViewsWriter
-from tests import stores
+from tests import seeds, stores
 from tests.clock import FakeClock
 from tests.logs import LOGS, LogUnderTest
 from tests.view_stores import VIEW_STORES, ViewsUnderTest
@@ -36,6 +36,11 @@ settings.load_profile("plugstatus")
 def _recursion_limit() -> None:
     """The limit the service sets at start, which deep bodies need."""
     sys.setrecursionlimit(Limits().recursion_max)
+
+
+def pytest_report_header() -> str:
+    """Drawn here, before there are other processes of this run, which draw the same."""
+    return f"{seeds.VARIABLE}={seeds.RUN}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -334,10 +334,10 @@ class Run:
         resumed: record.Resumed | None = None
         while True:
             number = len(self.streams)
-            stream = record.Stream(number, name, request, now_s(), resumed=resumed)
+            server = turn % len(targets)
+            stream = record.Stream(number, name, request, now_s(), server=server, resumed=resumed)
             self.streams.append(stream)
-            target = targets[turn % len(targets)]
-            async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
+            async with grpc.aio.insecure_channel(targets[server], options=CHANNEL_OPTIONS) as channel:
                 call = cast("Any", stubs.MessageStatusServiceStub(channel)).WatchStatuses(request)
                 try:
                     await self._read(call, stream)

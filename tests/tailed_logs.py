@@ -82,13 +82,13 @@ class OurLog(Log):
         )
 
     def read(self, after: int) -> list[tuple[int, bytes]]:
-        if self._reader is None:
-            self._reader = StoredLogReader(store_at(self.url, Store.EVENT_LOG))
         try:
+            if self._reader is None:
+                self._reader = StoredLogReader(store_at(self.url, Store.EVENT_LOG))
             found = self._reader.read(Position(after), 500, _PLENTY)
-        except errors.LogUnavailable:
+        except (errors.LogUnavailable, errors.StoreUnusable):
             # It was the one to be cut off.
-            self._reader.close()
+            self.close()
             self._reader = None
             return []
         return [(event.position, event.content) for event in found]

@@ -6,11 +6,13 @@ how a connection is opened and kept durable, how a transaction begins, how many 
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import sqlalchemy
 from sqlalchemy import Table
+
+from service import errors
 
 Row = tuple[Any, ...]
 Fence = Callable[["Connection"], None]
@@ -172,3 +174,18 @@ class Database(Protocol):
         Raises StoreUnusable if it cannot be written.
         """
         ...
+
+
+@contextmanager
+def opening(connection: Connection, name: str) -> Iterator[None]:
+    """What fails while a store is being opened leaves no connection behind.
+
+    Raises StoreUnusable if it is the database that fails.
+    """
+    try:
+        yield
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, connection.faults):
+            raise errors.StoreUnusable(f"{name} cannot be opened: {error}") from error
+        raise

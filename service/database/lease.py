@@ -5,9 +5,15 @@ with a process that was stopped. Whoever takes it names a new term, so what was 
 term, even by the same process, is not the holder's any more.
 
 A lease alone only saves work: its holder may be stopped between looking at the clock and writing.
-So every transaction that rests on it asks for its row first (`Term.fence`). The row stays locked
-until that transaction ends, so nobody else takes the lease meanwhile; and once somebody has, the
-fence of the former holder raises and its transaction changes nothing.
+So every transaction that rests on it asks for its row first (`Term.fence`). The row's key, of which
+the holder is a part, stays locked until that transaction ends: renewing does not wait for it,
+taking does. Once somebody else has taken it, the fence of the former holder raises and its
+transaction changes nothing.
+
+Whoever takes a lease that has run out does not wait for a transaction of the former holder, but
+ends it. PostgreSQL would not: between two messages of one pipeline no timeout of its own runs, so
+one whose client was stopped or cut off there would stay open. An advisory lock, held as long as the
+row's key, tells which sessions to end.
 """
 
 from uuid import uuid4
@@ -35,7 +41,21 @@ WHERE name = $1
 """
 _RELEASE = "DELETE FROM leases WHERE name = $1 AND holder = $2 AND wanted_by = ''"
 _HAND_OVER = "UPDATE leases SET expire_time = '-infinity' WHERE name = $1 AND holder = $2"
-_HOLDS = "SELECT 1 FROM leases WHERE name = $1 AND holder = $2 FOR SHARE"
+_KEY = "hashtextextended(current_schema() || ' lease ' || $1::text, 0)"
+_HOLDS = f"""
+SELECT pg_advisory_xact_lock_shared({_KEY}) FROM leases
+WHERE name = $1 AND holder = $2 FOR KEY SHARE
+"""  # noqa: S608
+_IS_KEPT = """
+SELECT 1 FROM leases WHERE name = $1 AND holder <> $2 AND expire_time >= clock_timestamp()
+"""
+_END_FORMER = f"""
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 1 AND pid <> pg_backend_pid()
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (classid::bigint << 32) | objid::bigint = {_KEY}
+  AND NOT EXISTS ({_IS_KEPT})
+"""  # noqa: S608
 
 
 class Term:
@@ -70,6 +90,10 @@ class Leases:
         term = Term(name, uuid4().hex)
         # A term of its own that was cut short, with the database, need not run out first.
         before = self._held.get(name, "")
+        # Looked at first: to take waits for the holder's transaction, even where it must not.
+        if self._run(_IS_KEPT, (name, before)).fetchone():
+            return None
+        self._run(_END_FORMER, (name, before))
         taken = self._run(_TAKE, (name, term.holder, self._lease_s, self._me, before)).rowcount
         if not taken:
             return None
@@ -101,7 +125,7 @@ class Leases:
 
     def _run(self, sql: str, parameters: tuple[object, ...]) -> Cursor:
         if self._connection is None:
-            self._connection = self._database.connect_writer()
+            self._connection = self._database.connect_writer(reply_s=self._lease_s)
         try:
             return self._connection.execute(sql, parameters)
         except self._connection.faults as error:

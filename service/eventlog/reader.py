@@ -1,6 +1,6 @@
 """The event log, read."""
 
-from service.database.database import Database
+from service.database.database import Database, opening
 from service.domain.events import BEFORE_FIRST, ORIGIN, Event, EventKind, Mark, Position
 from service.eventlog import statements
 from service.eventlog.faults import translated
@@ -15,7 +15,7 @@ class StoredLogReader:
         """Raises StoreUnusable if the log cannot be opened."""
         self._connection = database.connect_reader()
         self._sql = statements.of(database.dialect)
-        with translated(self._connection):
+        with opening(self._connection, database.name):
             self._identity = str(self._connection.execute(self._sql.identity).fetchall()[0][0])
 
     @property

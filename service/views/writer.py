@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from service import errors
-from service.database.database import Connection, Database, Fence, unfenced
+from service.database.database import Connection, Database, Fence, opening, unfenced
 from service.domain.events import Mark, Position
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
@@ -150,18 +150,16 @@ class StoredViewsWriter(SlotWriter):
         Every transaction begins with the fence.
         """
         super().__init__(database.connect_writer(), fence)
-        row = self._one(self._common.log_identity)
-        assert row is not None
-        if row[0] == "":
-            with translated(self._connection):
+        with opening(self._connection, database.name):
+            found = self._connection.execute(self._common.log_identity).fetchall()[0][0]
+            if found not in ("", log_identity):
+                raise errors.StoreUnusable(
+                    f"{database.name} holds the views of another event log: move it away, and the "
+                    "views are built again from this one"
+                )
+            if not found:
                 self._connection.execute(self._common.set_log_identity, (log_identity,))
-        elif row[0] != log_identity:
-            self.close()
-            raise errors.StoreUnusable(
-                f"{database.name} holds the views of another event log: move it away, and the "
-                "views are built again from this one"
-            )
-        self._live_slot = self._read_live_slot()
+            self._live_slot = str(self._connection.execute(self._common.live).fetchall()[0][0])
 
     def close(self) -> None:
         self._connection.close()
@@ -219,11 +217,6 @@ class StoredViewsWriter(SlotWriter):
 
     def _slot(self) -> str:
         return self._live_slot
-
-    def _read_live_slot(self) -> str:
-        row = self._one(self._common.live)
-        assert row is not None
-        return str(row[0])
 
     def _page(
         self, slot: str, table: str, rows_max: int, after: Sequence[Any]

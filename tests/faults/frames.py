@@ -1,7 +1,7 @@
 """Promises about the frames of a stream, and about how it ends."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from service.gen.plugchat.status.v1 import status_pb2 as pb
@@ -144,8 +144,13 @@ def _excused(case: Case, stream: Stream, end: End) -> bool:
 
 
 def _generations(case: Case) -> Iterator[str]:
-    """The generation of the views never falls, and is another one once they were rebuilt."""
-    views = [view for view in case.views if view.opened is not None]
+    """The generation of a server's views never falls, and is another once they were rebuilt."""
+    for server in {view.record.server for view in case.views}:
+        yield from _generations_of([view for view in case.views if view.record.server == server])
+
+
+def _generations_of(of_one: Sequence[View]) -> Iterator[str]:
+    views = [view for view in of_one if view.opened is not None]
     by_opened = sorted(views, key=lambda view: view.opened.at_s if view.opened else 0.0)
     by_asked = sorted(views, key=lambda view: view.record.asked_s)
     least, number = 0, 0
@@ -155,8 +160,9 @@ def _generations(case: Case) -> Iterator[str]:
             number += 1
         if _generation(view) < least:
             yield f"{view}: is of generation {_generation(view)}, and {least} was live before"
+    by_number = {view.record.number: view for view in of_one}
     for view in views:
-        source = case.by_number.get(view.record.resumed.stream) if view.record.resumed else None
+        source = by_number.get(view.record.resumed.stream) if view.record.resumed else None
         if source is None or not source.record.frames or not _rebuilt(source):
             continue
         if _generation(view) <= _generation(source):

@@ -75,6 +75,8 @@ class Stream(msgspec.Struct):
     asked_s: float
     prompt: bool = True
     """It reads whatever there is at once."""
+    server: int = 0
+    """Which of several, each of which learns by itself that views were rebuilt."""
     resumed: Resumed | None = None
     frames: list[Frame] = []
     end: End | None = None

@@ -20,6 +20,7 @@ from service.projector.follower import Follower
 from service.views.tables import TABLES
 from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
+from tests.seeds import seeds
 from tests.sqlite_stores import connection_of
 
 RECEIVED_US = 1_793_491_200_000_000
@@ -78,7 +79,7 @@ class _Folding:
             }
 
 
-@pytest.mark.parametrize("seed", random.sample(range(10**6), 5))
+@pytest.mark.parametrize("seed", seeds(5))
 def test_any_split_into_batches_gives_the_same_rows(tmp_path: Path, seed: int) -> None:
     """Messages, recipients, feed, quarantine: byte for byte the same, in batches of any size."""
     print(f"seed {seed}")

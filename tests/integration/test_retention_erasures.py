@@ -17,6 +17,7 @@ from service.telemetry import Metrics
 from tests.clock import FakeClock
 from tests.fold_model import BEGIN_US, INSTANCES, PHONES, Model, Teller, Told
 from tests.retention_site import Shown, expected, shown
+from tests.seeds import seeds
 from tests.stores import settings_of
 
 DAY_US = 24 * 3_600 * 1_000_000
@@ -130,7 +131,7 @@ def _delete_views(folder: Path) -> None:
         file.unlink()
 
 
-@pytest.mark.parametrize("seed", random.sample(range(10**6), 4))
+@pytest.mark.parametrize("seed", seeds(4))
 async def test_erasures_and_removals_in_any_order(tmp_path: Path, seed: int) -> None:
     """Live views, a rebuild and the model agree on all that is left, over restarts too, and where
     the views were deleted between them."""

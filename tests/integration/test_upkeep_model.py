@@ -25,6 +25,7 @@ from service.domain.progress import Progress
 from service.telemetry import Metrics
 from service.views.store import MessageFilter, ViewsReader
 from tests.clock import FakeClock
+from tests.seeds import seeds
 from tests.stores import settings_of
 
 DAY_US = 24 * 3_600 * 1_000_000
@@ -205,7 +206,7 @@ async def _core(folder: Path, clock: FakeClock) -> AsyncIterator[Core]:
         yield core
 
 
-@pytest.mark.parametrize("seed", random.sample(range(10**6), 6))
+@pytest.mark.parametrize("seed", seeds(6))
 async def test_views_stay_what_the_log_says(tmp_path: Path, seed: int) -> None:
     """Whatever is erased, expired, rebuilt and restarted in between: views, rebuilt views and
     the model agree, and a forgotten phone stands in no file."""

@@ -105,7 +105,9 @@ def _coordinating() -> list[str]:
             holder text COLLATE "C" NOT NULL,
             expire_time timestamptz NOT NULL,
             wanted_by text COLLATE "C" NOT NULL DEFAULT '',
-            wanted_until timestamptz NOT NULL DEFAULT '-infinity'
+            wanted_until timestamptz NOT NULL DEFAULT '-infinity',
+            -- A key, so that only a change of the holder waits for those who have locked the key.
+            UNIQUE (name, holder)
         )
         """,
         # A key of its own for each log of a database.

@@ -53,6 +53,8 @@ def upgrade() -> None:
                 nullable=False,
                 server_default="-infinity",
             ),
+            # A key, so that only a change of the holder waits for those who have locked the key.
+            sa.UniqueConstraint("name", "holder"),
         )
 
 
