@@ -15,7 +15,7 @@ import signal
 import threading
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -42,19 +42,34 @@ from service.wire.page_token import PageTokens
 
 _log = structlog.get_logger(__name__)
 
+
+class Parent(Protocol):
+    """Whoever runs this process as one of several: sends nothing, and can be read once it ends."""
+
+    def send(self, addresses: dict[str, str], /) -> None:
+        """Listening there."""
+        ...
+
+    def fileno(self) -> int: ...
+
+
 _ONE_SIGNAL_S = 0.2
 """Shorter than a person or a supervisor takes to insist."""
 
 
-async def serve(config: Config) -> None:
+async def serve(config: Config, parent: Parent | None = None) -> None:
     """Run until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
 
     Raises OperatorError if it cannot start; then everything begun is closed again.
     """
     application = Application(config, SystemClock())
     stop = asyncio.Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
+    if parent is not None:
+        _stop_with(parent, stop)
     async with application:
+        if parent is not None:
+            parent.send(application.addresses())
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload)
         _calm_garbage_collection()
         await stop.wait()
@@ -83,7 +98,7 @@ class Application:
         except BaseException:
             await self._closers.aclose()
             raise
-        _log.info("ready", version=__version__, **self._addresses())
+        _log.info("ready", version=__version__, **self.addresses())
         return self
 
     async def __aexit__(
@@ -122,7 +137,7 @@ class Application:
             )
             self._closers.push_async_callback(cancelled, retaining)
 
-    def _addresses(self) -> dict[str, str]:
+    def addresses(self) -> dict[str, str]:
         """Where this process can be reached, by what; and whose data folder it has."""
         found = {"ops": str(self._http.ops_bind), "data_dir": str(self._config.data_dir)}
         if "ingress" in self._config.roles:
@@ -209,6 +224,7 @@ class Application:
                 "RebuildViews": tasks.rebuild_views,
                 "Forget": tasks.forget,
             },
+            shared_port=config.shared_ports,
         )
         await grpc.start()
         self._grpc = grpc
@@ -242,7 +258,21 @@ def _give_up() -> None:
     os._exit(1)
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
+def _stop_with(parent: Parent, stop: asyncio.Event) -> None:
+    """Nobody else would end this process once its parent is gone."""
+    loop = asyncio.get_running_loop()
+
+    def gone() -> None:
+        loop.remove_reader(parent.fileno())
+        if stop.is_set():
+            # It was told a second time.
+            os._exit(1)
+        stop.set()
+
+    loop.add_reader(parent.fileno(), gone)
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
     """SIGTERM or SIGINT: `stop`. The next one ends the process as if it had never been handled.
 
     Those that come within `_ONE_SIGNAL_S` count as one: a parent and a process group both deliver

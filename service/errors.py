@@ -16,7 +16,7 @@
     │   └── CredentialsMissing
     └── OperatorError        ours to fix: configuration, files, schemas
         ├── ConfigInvalid
-        ├── DataDirInUse  AddressInUse
+        ├── DataDirInUse  AddressInUse  WorkerEnded
         └── SchemaNewer  SchemaOlder  StoreUnusable
 
 A message says what to do next. `service/api/errors.py` maps them to gRPC,
@@ -24,6 +24,7 @@ A message says what to do next. `service/api/errors.py` maps them to gRPC,
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class PlugstatusError(Exception):
@@ -204,7 +205,11 @@ class CredentialsMissing(ProviderError):
 
 
 class OperatorError(PlugstatusError):
-    """Whoever runs the service has to change something."""
+    """Whoever runs the service has to change something. Can be sent from process to process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What a subclass is made from may be something else than what it says.
+        return type(self).__new__, (type(self), str(self))
 
 
 class ConfigInvalid(OperatorError):
@@ -229,6 +234,11 @@ class AddressInUse(OperatorError):
             f"{variable}: cannot listen on {address} ({reason}): stop what listens there, or "
             "choose another address"
         )
+
+
+class WorkerEnded(OperatorError):
+    def __init__(self, number: int) -> None:
+        super().__init__(f"worker {number} ended before it was ready: its own lines say why")
 
 
 class SchemaNewer(OperatorError):

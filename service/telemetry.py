@@ -6,6 +6,7 @@ only at level debug; query strings, tokens and bodies never.
 
 import logging
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 import structlog
@@ -16,14 +17,24 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-def configure_logging(level: str = "info", stream: TextIO | None = None) -> None:
-    """Route the service's and its libraries' records to one handler."""
+def configure_logging(
+    level: str = "info", stream: TextIO | None = None, worker: int | None = None
+) -> None:
+    """Route the service's and its libraries' records to one handler; each names the worker."""
     out = stream or sys.stderr
+
+    def named(_logger: Any, _method: str, record: Any) -> Any:
+        return record if worker is None else {**record, "worker": worker}
+
     shared: list[Any] = [
+        named,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -173,3 +184,21 @@ class Metrics:
         self.grpc_messages_sent = Counter(
             "grpc_server_msg_sent_total", "Stream frames sent.", grpc_labels, registry=registry
         )
+
+
+class WorkerMetrics(Collector):
+    """The pages of several workers as one: each sample says which worker's it is."""
+
+    def __init__(self, pages: Mapping[int, str]) -> None:
+        self._pages = pages
+
+    def collect(self) -> Iterable[Metric]:
+        merged: dict[str, Metric] = {}
+        for worker, page in self._pages.items():
+            for family in text_string_to_metric_families(page):
+                one = merged.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                for name, labels, value, *_ in family.samples:
+                    one.add_sample(name, {**labels, "worker": str(worker)}, value)
+        return merged.values()

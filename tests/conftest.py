@@ -13,7 +13,7 @@ from service.clock import Clock
 from service.config import Limits
 from service.eventlog.log import LogReader
 from service.views.store import ViewsReader, ViewsWriter
-from tests import seeds, stores
+from tests import postgres, seeds, stores
 from tests.clock import FakeClock
 from tests.logs import LOGS, LogUnderTest
 from tests.view_stores import VIEW_STORES, ViewsUnderTest
@@ -41,6 +41,11 @@ def _recursion_limit() -> None:
 def pytest_report_header() -> str:
     """Drawn here, before there are other processes of this run, which draw the same."""
     return f"{seeds.VARIABLE}={seeds.RUN}"
+
+
+def pytest_unconfigure() -> None:
+    """A worker of several ends without its exit handlers."""
+    postgres.leave()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

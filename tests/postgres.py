@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, LiteralString
@@ -33,6 +33,8 @@ shared_buffers = 64MB
 autovacuum_naptime = 10
 listen_addresses = ''
 """
+_LEAVING = ExitStack()
+atexit.register(_LEAVING.close)
 
 
 @cache
@@ -51,7 +53,7 @@ def database_url(folder: Path) -> str:
         known = connection.execute("SELECT 1 FROM pg_database WHERE datname = $1", (name,))
         if known.fetchone() is None:
             connection.execute(_text(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}"))
-            atexit.register(_drop, server, name)
+            _LEAVING.callback(_drop, server, name)
             _rename_log(server.set(database=name))
     return server.set(database=name).render_as_string(hide_password=False)
 
@@ -64,7 +66,7 @@ def copied_database(original: Path, folder: Path) -> None:
         connection.execute(
             _text(f"CREATE DATABASE {_name_of(folder)} TEMPLATE {_name_of(original)}")
         )
-    atexit.register(_drop, server, _name_of(folder))
+    _LEAVING.callback(_drop, server, _name_of(folder))
 
 
 def kept_copy(url: str) -> str:
@@ -75,7 +77,7 @@ def kept_copy(url: str) -> str:
     with _administering(server_url()) as connection:
         connection.execute(_text(f"CREATE DATABASE {copy} TEMPLATE {name}"))
     bring_back(url)
-    atexit.register(_drop, server_url(), copy)
+    _LEAVING.callback(_drop, server_url(), copy)
     return copy
 
 
@@ -89,7 +91,12 @@ def go_back(url: str, copy: str) -> None:
     with _administering(server_url()) as connection:
         connection.execute(_text(f"ALTER DATABASE {name} RENAME TO {name}_lost"))
         connection.execute(_text(f"ALTER DATABASE {copy} RENAME TO {name}"))
-    atexit.register(_drop, server_url(), f"{name}_lost")
+    _LEAVING.callback(_drop, server_url(), f"{name}_lost")
+
+
+def leave() -> None:
+    """Stop the server, drop the databases. At exit as well, where a process has such a thing."""
+    _LEAVING.close()
 
 
 def _name_of(folder: Path) -> str:
@@ -102,7 +109,7 @@ def empty_database_url(folder: Path) -> str:
     server = server_url()
     with _administering(server) as connection:
         connection.execute(_text(f"CREATE DATABASE {name}"))
-    atexit.register(_drop, server, name)
+    _LEAVING.callback(_drop, server, name)
     return server.set(database=name).render_as_string(hide_password=False)
 
 
@@ -144,7 +151,7 @@ def _template() -> URL:
         known = connection.execute("SELECT 1 FROM pg_database WHERE datname = $1", (_TEMPLATE,))
         if known.fetchone() is None:
             connection.execute(_text(f"CREATE DATABASE {_TEMPLATE}"))
-            atexit.register(_drop, server, _TEMPLATE)
+            _LEAVING.callback(_drop, server, _TEMPLATE)
             for store in Store:
                 upgrade(store, store_at(url, store))
     return server
@@ -193,7 +200,7 @@ def _started() -> str:
     with (folder / "data" / "postgresql.conf").open("a") as settings:
         settings.write(_SETTINGS)
     server.ensure_postgres_running()
-    atexit.register(_stopped, server, folder)
+    _LEAVING.callback(_stopped, server, folder)
     return server.get_uri()
 
 

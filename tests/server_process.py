@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,8 +30,14 @@ def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
 class ServerProcess:
     """Started on enter, once `ready` was logged; killed on exit if it still runs."""
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        settings: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.data_dir = data_dir
+        self._arguments = arguments
         self.settings = {
             **settings_of(data_dir),
             "HTTP_BIND": "127.0.0.1:0",
@@ -78,7 +84,7 @@ class ServerProcess:
         """Start it, and wait until it is ready. Raises AssertionError with its log if it ends."""
         self._ready = {}
         self._process = subprocess.Popen(
-            [PLUGSTATUS, "serve"],
+            [PLUGSTATUS, "serve", *self._arguments],
             env=clean_environment(self.settings),
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -122,7 +128,8 @@ class ServerProcess:
         for line in self._process.stderr:
             with self._changed:
                 self.log.append(line.rstrip("\n"))
-                if '"ready"' in line:
+                # Each of several workers says so too.
+                if '"ready"' in line and '"worker":' not in line:
                     self._ready = json.loads(line)
                 self._changed.notify_all()
         with self._changed:

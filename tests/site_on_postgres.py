@@ -337,7 +337,9 @@ class Run:
             server = turn % len(targets)
             stream = record.Stream(number, name, request, now_s(), server=server, resumed=resumed)
             self.streams.append(stream)
-            async with grpc.aio.insecure_channel(targets[server], options=CHANNEL_OPTIONS) as channel:
+            async with grpc.aio.insecure_channel(
+                targets[server], options=CHANNEL_OPTIONS
+            ) as channel:
                 call = cast("Any", stubs.MessageStatusServiceStub(channel)).WatchStatuses(request)
                 try:
                     await self._read(call, stream)

@@ -4,7 +4,6 @@ Handlers are registered from the proto's own descriptor: an rpc without one stop
 """
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
     ServerReflectionResponse,
 )
 
+from service import ports
 from service.api.calls import Policy, Rpc, StreamHandler, UnaryHandler
 from service.config import Bind
 from service.errors import AddressInUse
@@ -34,8 +34,6 @@ _LINGER_S = 0.2
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
-    # 1 by default: a second server would silently share the port.
-    ("grpc.so_reuseport", 0),
     # A request is a few ids; the largest is a filter of 2,000 values.
     ("grpc.max_receive_message_length", 1024 * 1024),
     # Without this a burst of a few thousand unary calls has some of them cancelled.
@@ -52,10 +50,6 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def _family(bind: Bind) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-
-
 class GrpcServer:
     """Starts once, drains once; both in that order."""
 
@@ -65,11 +59,15 @@ class GrpcServer:
         policy: Policy,
         unary: Mapping[str, UnaryHandler],
         streams: Mapping[str, StreamHandler],
+        *,
+        shared_port: bool = False,
     ) -> None:
         """Handlers by method name; the names are unique over both services."""
+        self._shared_port = shared_port
         self._bind = bind
         self._policy = policy
-        self._server = grpc.aio.server(options=_OPTIONS)
+        # 1 by default: a second server would silently share the port.
+        self._server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", shared_port)])
         self._health = health.aio.HealthServicer()
         for service in _SERVICES:
             handlers = {
@@ -87,17 +85,14 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Listen, and report SERVING. Raises AddressInUse."""
-        variable = "PLUGSTATUS_GRPC_BIND"
+        # gRPC would log its own lines about a taken address, and hide the system's reason.
+        ports.listening("GRPC_BIND", self._bind, shared=self._shared_port).close()
         try:
-            # gRPC would log its own lines about a taken address, and hide the system's reason.
-            with socket.create_server(self._bind, family=_family(self._bind)):
-                pass
             self.port = self._server.add_insecure_port(str(self._bind))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise AddressInUse(variable, str(self._bind), reason) from error
         except RuntimeError as error:
-            raise AddressInUse(variable, str(self._bind), "it was taken meanwhile") from error
+            raise AddressInUse(
+                "PLUGSTATUS_GRPC_BIND", str(self._bind), "it was taken meanwhile"
+            ) from error
         await self._server.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 

@@ -7,7 +7,6 @@ from contextlib import closing
 
 from service.clock import SystemClock
 from service.config import PREFIX, Config
-from service.core import SPOOL_FILE
 from service.database import schema
 from service.database.lock import holder_of
 from service.database.schema import Store
@@ -17,6 +16,7 @@ from service.ingress.tokens import WebhookTokens
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
 from service.stores import Stores
+from service.workers import spools
 
 Check = Callable[[], str]
 """Says what was found. Raises OperatorError or RetryLater with what to do."""
@@ -60,14 +60,13 @@ def _postgres(stores: Stores) -> str:
 
 
 def _spool(config: Config) -> str:
-    path = config.data_dir / SPOOL_FILE
-    filling = filling_of(path) if path.exists() else None
-    if filling is None or not filling.event_count:
-        return f"empty, at most {config.spool_bytes_max} bytes"
-    return (
+    filled = [
         f"{filling.event_count} callbacks, {filling.content_bytes} bytes, wait in {path} for the "
         "event log"
-    )
+        for path in spools(config).values()
+        if (filling := filling_of(path)).event_count
+    ]
+    return "; ".join(filled) or f"empty, at most {config.spool_bytes_max} bytes"
 
 
 def _data_dir(config: Config) -> str:

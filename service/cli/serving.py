@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from service import app, config, errors, stores
+from service import app, config, errors, stores, workers
 from service.cli.checking import checks
 from service.cli.options import given_settings, run_async, setting_options
 from service.telemetry import configure_logging
@@ -29,28 +29,23 @@ _insecure = click.option(
     help="Ids and phones are logged at debug only.",
 )
 @click.option(
-    "--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes; SQLite: 1."
+    "--workers",
+    "count",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes behind the same addresses; SQLite: 1.",
 )
-def serve(insecure: bool, log_level: str, workers: int, **options: str | None) -> None:
+def serve(insecure: bool, log_level: str, count: int, **options: str | None) -> None:
     """Receive callbacks, fold them, and answer over gRPC.
 
     Creates and upgrades the SQLite stores by itself. SIGTERM or Ctrl-C drains and exits 0 within
     ten seconds; a second one ends it at once. SIGHUP reads tokens and credentials again.
     """
-    settings = config.load(given_settings(options), insecure=insecure)
-    if workers != 1:
-        raise errors.ConfigInvalid("--workers", _one_worker(settings))
+    settings = config.load(given_settings(options), insecure=insecure, workers=count)
+    workers.leave_none_behind(settings)
     configure_logging(log_level)
-    run_async(app.serve(settings))
-
-
-def _one_worker(settings: config.Config) -> str:
-    if settings.events_url.reveal().startswith("sqlite"):
-        return "on SQLite one process owns the stores: leave it at 1"
-    return (
-        "is not offered by this version: leave it at 1, and start several `serve`, each with its "
-        "own data folder and addresses"
-    )
+    run_async(workers.serve(settings, log_level) if count > 1 else app.serve(settings))
 
 
 @click.command()

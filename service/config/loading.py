@@ -24,7 +24,7 @@ def is_instance(text: str) -> bool:
     return _INSTANCE.fullmatch(text) is not None
 
 
-def load(values: Mapping[str, str], *, insecure: bool = False) -> Config:
+def load(values: Mapping[str, str], *, insecure: bool = False, workers: int = 1) -> Config:
     """The configuration from values by setting name, without prefix; missing ones have defaults.
 
     Raises ConfigInvalid, which names the variable, its fault and the fix, and never a secret.
@@ -36,7 +36,8 @@ def load(values: Mapping[str, str], *, insecure: bool = False) -> Config:
     events_url = _database_url("EVENTS_URL", text["EVENTS_URL"], _file_url(data_dir / "events.db"))
     shared = events_url.startswith("postgresql")
     views_default = events_url if shared else _file_url(data_dir / "views.db")
-    default_ops = http_bind if http_bind.is_loopback else _DEFAULT_OPS_BIND
+    # Whichever worker answered at the callbacks' address could only tell of itself.
+    default_ops = http_bind if http_bind.is_loopback and workers == 1 else _DEFAULT_OPS_BIND
     config = Config(
         data_dir=data_dir,
         events_url=Secret(events_url),
@@ -72,6 +73,7 @@ def load(values: Mapping[str, str], *, insecure: bool = False) -> Config:
             lambda host: _HOST.fullmatch(host) is not None,
             "a host name",
         ),
+        workers=workers,
     )
     _check_together(config, insecure=insecure)
     return config
@@ -119,6 +121,8 @@ def _check_together(config: Config, *, insecure: bool) -> None:
         raise ConfigInvalid(
             PREFIX + "ROLES", "on SQLite one process has all three roles: leave it unset"
         )
+    if config.workers > 1:
+        _check_workers(config)
     parse_tokens("WEBHOOK_TOKEN", config.webhook_token.reveal())
     if bool(config.plugchat_instance) != bool(config.plugchat_authorization):
         raise ConfigInvalid(
@@ -146,6 +150,15 @@ def _check_together(config: Config, *, insecure: bool) -> None:
             PREFIX + "GRPC_BIND",
             "is not loopback, and anybody could call: this version has neither API tokens nor "
             "TLS, so listen on 127.0.0.1, or accept it with --insecure",
+        )
+
+
+def _check_workers(config: Config) -> None:
+    if not config.events_url.reveal().startswith("postgresql"):
+        raise ConfigInvalid("--workers", "on SQLite one process owns the stores: leave it at 1")
+    if config.ops_bind == config.http_bind and config.ops_bind.port:
+        raise ConfigInvalid(
+            PREFIX + "OPS_BIND", "is the callbacks' address: several workers need one beside it"
         )
 
 

@@ -69,6 +69,10 @@ class Config:
     plugchat_authorization: Secret
     plugchat_ca_file: Path | None
     webhook_hosts: frozenset[str] | None
+    workers: int = 1
+    """Processes on this machine."""
+    shared_ports: bool = False
+    """This process is one of them: each has a share of the connections."""
     limits: Limits = Limits()
 
 

@@ -6,12 +6,13 @@ from typing import cast
 from litestar import Litestar, asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ControllerRouterHandler, HTTPScope, Receive, Scope, Send
+from prometheus_client import generate_latest
 
 from service import config, telemetry
 from service.clock import Clock
 from service.ingress import operations
 from service.ingress.callbacks import Appender, Callbacks
-from service.ingress.operations import Readiness
+from service.ingress.operations import Page, Readiness
 from service.ingress.server import HttpServer
 from service.ingress.tokens import WebhookTokens
 from service.wire.cursor import CursorCodec
@@ -39,14 +40,8 @@ class Ingress:
         self._readiness = readiness
         self._draining = False
         self._tokens = WebhookTokens(settings, clock)
-        routes = operations.routes(metrics, self._not_ready)
-
-        def server(
-            variable: str, bind: config.Bind, handlers: Sequence[ControllerRouterHandler]
-        ) -> HttpServer:
-            return HttpServer(
-                _application(handlers), variable, bind, settings.limits, clock, metrics
-            )
+        self._metrics = metrics
+        routes = operations.routes(self._page, self._not_ready)
 
         self._callbacks: HttpServer | None = None
         self._operations: HttpServer | None = None
@@ -54,11 +49,19 @@ class Ingress:
         if "ingress" in settings.roles:
             callbacks = Callbacks(settings, clock, metrics, appender, cursors, self._tokens)
             shared = settings.ops_bind == settings.http_bind
-            self._callbacks = server(
-                "HTTP_BIND", settings.http_bind, [_mounted(callbacks), *(routes if shared else [])]
+            self._callbacks = HttpServer(
+                _application([_mounted(callbacks), *(routes if shared else [])]),
+                "HTTP_BIND",
+                settings.http_bind,
+                settings.limits,
+                clock,
+                metrics,
+                shared_port=settings.shared_ports,
             )
         if not shared:
-            self._operations = server("OPS_BIND", settings.ops_bind, routes)
+            self._operations = HttpServer(
+                _application(routes), "OPS_BIND", settings.ops_bind, settings.limits, clock, metrics
+            )
 
     async def start(self) -> None:
         """Listen. Raises AddressInUse, which names the variable, and then nothing is held."""
@@ -106,8 +109,25 @@ class Ingress:
     def _servers(self) -> list[HttpServer]:
         return [one for one in (self._callbacks, self._operations) if one is not None]
 
+    async def _page(self) -> bytes:
+        return generate_latest(self._metrics.registry)
+
     async def _not_ready(self) -> Sequence[str]:
         return [_DRAINING] if self._draining else await self._readiness()
+
+
+def operations_server(
+    settings: config.Config, clock: Clock, page: Page, readiness: Readiness
+) -> HttpServer:
+    """Of a process that itself only tells of others."""
+    return HttpServer(
+        _application(operations.routes(page, readiness)),
+        "OPS_BIND",
+        settings.ops_bind,
+        settings.limits,
+        clock,
+        telemetry.Metrics(),
+    )
 
 
 def _application(handlers: Sequence[ControllerRouterHandler]) -> Litestar:

@@ -10,15 +10,17 @@ from litestar import HttpMethod, MediaType, Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler, route
 from litestar.types import ExceptionHandlersMap
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from service import telemetry
 from service.ingress import openapi, problems
 
 _log = structlog.get_logger(__name__)
 
 Readiness = Callable[[], Awaitable[Sequence[str]]]
 """Why this process cannot do its roles' work now, a sentence each; empty when it can."""
+
+Page = Callable[[], Awaitable[bytes]]
+"""The metrics, as Prometheus reads them."""
 
 _READINESS_S = 5.0
 """A store that has not answered within this is not ready; probes rarely wait longer."""
@@ -31,7 +33,7 @@ _PROMETHEUS = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 _UNCACHED = {"cache-control": "no-store"}
 
 
-def routes(metrics: telemetry.Metrics, readiness: Readiness) -> list[HTTPRouteHandler]:
+def routes(page: Page, readiness: Readiness) -> list[HTTPRouteHandler]:
     """The handlers of every operations path, for GET and HEAD."""
 
     @route(
@@ -49,9 +51,7 @@ def routes(metrics: telemetry.Metrics, readiness: Readiness) -> list[HTTPRouteHa
 
     @route("/metrics", http_method=_METHODS, before_request=_refuse_options)
     async def prometheus() -> Response[bytes]:
-        return Response(
-            generate_latest(metrics.registry), media_type=_PROMETHEUS, headers=_UNCACHED
-        )
+        return Response(await page(), media_type=_PROMETHEUS, headers=_UNCACHED)
 
     @route("/openapi.json", http_method=_METHODS, before_request=_refuse_options)
     async def openapi_document() -> Response[bytes]:

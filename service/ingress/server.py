@@ -9,7 +9,6 @@ longer than `drain_answers_s`. Then everything is over.
 
 import asyncio
 import enum
-import socket
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import cast
@@ -19,7 +18,7 @@ import uvicorn
 from litestar import Litestar
 from uvicorn.server import ServerState
 
-from service import config, errors, telemetry
+from service import config, ports, telemetry
 from service.clock import US_PER_S, Clock
 from service.ingress.connection import Connection
 
@@ -30,8 +29,6 @@ _SWEEP_S = 0.25
 
 _FAREWELL_S = 0.5
 """What the last answers of a drain get to be written."""
-
-_BACKLOG = 1_024
 
 
 class _State(enum.Enum):
@@ -52,11 +49,14 @@ class HttpServer:
         limits: config.Limits,
         clock: Clock,
         metrics: telemetry.Metrics,
+        *,
+        shared_port: bool = False,
     ) -> None:
         """`variable` is the setting that errors about the address name."""
         self._application = application
         self._variable = variable
         self._asked = bind
+        self._shared_port = shared_port
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
@@ -70,11 +70,9 @@ class HttpServer:
         self._loop = asyncio.get_running_loop()
         self._empty = asyncio.Event()
         self._uvicorn_config = _uvicorn_config(self._application)
-        listening = _listening_socket(self._variable, self._asked)
-        self._bind = config.Bind(*listening.getsockname()[:2])
-        self._server = await self._loop.create_server(
-            self._connection, sock=listening, backlog=_BACKLOG
-        )
+        listening = ports.listening(self._variable, self._asked, shared=self._shared_port)
+        self._bind = ports.bound_to(listening)
+        self._server = await self._loop.create_server(self._connection, sock=listening)
         self._state = _State.LISTENING
         self._sweep()
 
@@ -157,29 +155,3 @@ def _uvicorn_config(application: Litestar) -> uvicorn.Config:
     )
     settings.load()
     return settings
-
-
-def _listening_socket(variable: str, bind: config.Bind) -> socket.socket:
-    """Raises AddressInUse."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        # asyncio sets TCP_NODELAY only on connections of a socket made with IPPROTO_TCP; without
-        # it each answer on a kept-alive connection waits 40 ms.
-        listening = socket.socket(family, kind, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise errors.AddressInUse(
-            config.PREFIX + variable, str(bind), error.strerror or str(error)
-        ) from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(_BACKLOG)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        raise errors.AddressInUse(
-            config.PREFIX + variable, str(bind), error.strerror or str(error)
-        ) from error
-    return listening
