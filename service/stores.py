@@ -21,10 +21,8 @@ from service.database.turns import LeasedTurns, LocalTurns, Turns
 from service.domain.progress import Progress
 from service.eventlog.copying import Copying
 from service.eventlog.log import LogReader, LogWriter
-from service.eventlog.postgres import PostgresLogWriter
 from service.eventlog.reader import StoredLogReader
 from service.eventlog.spool import Spool
-from service.eventlog.spooling import SpoolingLogWriter
 from service.eventlog.sqlite import SqliteLogWriter
 from service.eventlog.writer import APPENDED
 from service.projector.leadership import Leadership, LeasedLeadership, SoleLeader
@@ -110,6 +108,10 @@ class Stores:
         """Opens this process's log writer; one with a spool owns that, and is opened once."""
         if self.embedded:
             return lambda: SqliteLogWriter(self.events)
+        # As in `opening`: only with the driver.
+        from service.eventlog.postgres import PostgresLogWriter
+        from service.eventlog.spooling import SpoolingLogWriter
+
         if spool is None:
             return lambda: PostgresLogWriter(self.events)
         return lambda: SpoolingLogWriter(

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 the answer is no (absent, timed out, refused, in use, not 
 2 used or configured wrongly.
 """
 
+import gc
 import sys
 from importlib import import_module
 from typing import ClassVar
@@ -43,7 +44,10 @@ class _Commands(click.Group):
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name not in self._MODULES:
             return None
+        # Nothing of what is loaded becomes garbage; looking for it takes a fifth of the time.
+        gc.disable()
         module = import_module(f"service.cli.{self._MODULES[name]}")
+        gc.enable()
         return next(
             one
             for one in vars(module).values()
