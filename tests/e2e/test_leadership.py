@@ -13,7 +13,7 @@ from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import callback, fresh_id, post
 from tests.faults.history import Rebuild
 from tests.faults.stage import now_s
-from tests.own_postgres import Line
+from tests.line import Line
 from tests.postgres import connected, database_url
 from tests.server_process import ServerProcess
 from tests.site_on_postgres import DEADLINE_S, TAKEOVER_S, Run, Site, metric, opened
