@@ -25,8 +25,29 @@ class _Way:
         self.replies = threading.Event()
         self.requests.set()
         self.replies.set()
-        for ends in ((client, server, self.requests), (server, client, self.replies)):
-            threading.Thread(target=_pass_on, args=ends, daemon=True).start()
+        self.held_requests = threading.Event()
+        """Set once a request was held back."""
+        self._pass_on(client, server, self.requests, self.held_requests)
+        self._pass_on(server, client, self.replies, threading.Event())
+
+    def _pass_on(
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        gate: threading.Event,
+        held: threading.Event,
+    ) -> None:
+        def run() -> None:
+            with source, suppress(OSError):
+                while chunk := source.recv(_CHUNK_BYTES):
+                    if not gate.is_set():
+                        held.set()
+                    gate.wait()
+                    target.sendall(chunk)
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)
+
+        threading.Thread(target=run, daemon=True).start()
 
     def leave(self) -> None:
         """The client is told that the connection is lost. What is held back is still sent later."""
@@ -93,6 +114,9 @@ class Line:
         """Of the connections that there are."""
         self._each(lambda way: way.requests.clear())
 
+    def holds_requests(self) -> bool:
+        return any(way.held_requests.is_set() for way in self._ways)
+
     def hold_replies(self) -> None:
         """Of the connections that there are."""
         self._each(lambda way: way.replies.clear())
@@ -123,12 +147,3 @@ class Line:
         server = socket.socket(socket.AF_UNIX)
         server.connect(f"{host}/.s.PGSQL.{port}")
         return server
-
-
-def _pass_on(source: socket.socket, target: socket.socket, open_gate: threading.Event) -> None:
-    with source, suppress(OSError):
-        while chunk := source.recv(_CHUNK_BYTES):
-            open_gate.wait()
-            target.sendall(chunk)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)

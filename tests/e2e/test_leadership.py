@@ -15,8 +15,9 @@ from tests.faults.history import Rebuild
 from tests.faults.stage import now_s
 from tests.line import Line
 from tests.postgres import connected, database_url
+from tests.run_on_site import Run
 from tests.server_process import ServerProcess
-from tests.site_on_postgres import DEADLINE_S, TAKEOVER_S, Run, Site, metric, opened
+from tests.site_on_postgres import DEADLINE_S, TAKEOVER_S, Site, metric, opened
 
 _TERM = """
 SELECT activity.state, activity.wait_event_type, EXISTS (

@@ -19,8 +19,9 @@ from tests.command import plugstatus
 from tests.faults.stage import now_s
 from tests.postgres import connected, database_url, empty_database_url
 from tests.provider import Provider, held, respond
+from tests.run_on_site import Run
 from tests.server_process import ServerProcess
-from tests.site_on_postgres import DEADLINE_S, Run, Site, opened
+from tests.site_on_postgres import DEADLINE_S, Site, opened
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
 """That of the provider."""
