@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests import prefork
 from tests.stores import settings_of
 
 START_S = 30.0
@@ -83,14 +84,17 @@ class ServerProcess:
     def start(self) -> None:
         """Start it, and wait until it is ready. Raises AssertionError with its log if it ends."""
         self._ready = {}
-        self._process = subprocess.Popen(
-            [PLUGSTATUS, "serve", *self._arguments],
-            env=clean_environment(self.settings),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        reading, writing = os.pipe()
+        with open(writing, "wb") as told, Path(os.devnull).open("r+b") as nothing:  # noqa: PTH123
+            arguments = ["serve", *self._arguments]
+            self._process = prefork.started(
+                arguments,
+                clean_environment(self.settings),
+                stdin=nothing,
+                stdout=nothing,
+                stderr=told,
+            )
+        self._reader = threading.Thread(target=self._read_log, args=(reading,), daemon=True)
         self._reader.start()
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._process.poll() is not None, START_S)
@@ -110,8 +114,6 @@ class ServerProcess:
         """Its exit code. Raises subprocess.TimeoutExpired if it does not end."""
         code = self._process.wait(timeout_s)
         self._reader.join(timeout_s)
-        assert self._process.stderr is not None
-        self._process.stderr.close()
         return code
 
     def stop(self) -> int:
@@ -123,15 +125,15 @@ class ServerProcess:
         self.signal(signal.SIGKILL)
         self.wait()
 
-    def _read_log(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            with self._changed:
-                self.log.append(line.rstrip("\n"))
-                # Each of several workers says so too.
-                if '"ready"' in line and '"worker":' not in line:
-                    self._ready = json.loads(line)
-                self._changed.notify_all()
+    def _read_log(self, file: int) -> None:
+        with open(file, errors="replace") as lines:
+            for line in lines:
+                with self._changed:
+                    self.log.append(line.rstrip("\n"))
+                    # Each of several workers says so too.
+                    if '"ready"' in line and '"worker":' not in line:
+                        self._ready = json.loads(line)
+                    self._changed.notify_all()
         with self._changed:
             self._process.wait()
             self._changed.notify_all()
