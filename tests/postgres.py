@@ -34,6 +34,9 @@ autovacuum_naptime = 10
 listen_addresses = ''
 """
 _LEAVING = ExitStack()
+_ours: list[Any] = []
+"""The server, if it was started here."""
+
 atexit.register(_LEAVING.close)
 
 
@@ -173,6 +176,9 @@ def _administering(server: URL) -> Iterator["psycopg.Connection[tuple[Any, ...]]
 
 
 def _drop(server: URL, name: str) -> None:
+    if _ours:
+        # It goes with all of its databases.
+        return
     try:
         with _administering(server) as connection:
             connection.execute(_text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
@@ -200,6 +206,7 @@ def _started() -> str:
     with (folder / "data" / "postgresql.conf").open("a") as settings:
         settings.write(_SETTINGS)
     server.ensure_postgres_running()
+    _ours.append(server)
     _LEAVING.callback(_stopped, server, folder)
     return server.get_uri()
 

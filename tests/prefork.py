@@ -18,15 +18,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any
+
+INSTALLED = str(Path(sys.executable).parent / "plugstatus")
+"""The command itself."""
 
 _ROOT = Path(__file__).parents[1]
 _MESSAGE_BYTES_MAX = 1 << 17
 _START_S = 30.0
-
-
-class Stream(Protocol):
-    def fileno(self) -> int: ...
 
 
 class Process:
@@ -61,11 +60,18 @@ def started(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     *,
-    stdin: Stream,
-    stdout: Stream,
-    stderr: Stream,
-) -> Process:
-    """Begin `plugstatus` with these arguments; the streams stay the caller's to close."""
+    stdin: IO[Any],
+    stdout: IO[Any],
+    stderr: IO[Any],
+) -> "Process | subprocess.Popen[bytes]":
+    """Begin `plugstatus` with these arguments; the streams stay the caller's to close.
+
+    With a PYTHONPATH it is another program than the one that is loaded.
+    """
+    if "PYTHONPATH" in environment:
+        return subprocess.Popen(
+            [INSTALLED, *arguments], env=environment, stdin=stdin, stdout=stdout, stderr=stderr
+        )
     return _parent().start(arguments, environment, [stdin, stdout, stderr])
 
 
@@ -86,7 +92,7 @@ class _Parent:
         threading.Thread(target=self._hear, daemon=True).start()
 
     def start(
-        self, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[Stream]
+        self, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[IO[Any]]
     ) -> Process:
         asked = {"arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
         with self._asking:

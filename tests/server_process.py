@@ -19,8 +19,6 @@ START_S = 30.0
 
 STOP_S = 12.0
 
-PLUGSTATUS = str(Path(sys.executable).parent / "plugstatus")
-
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without any setting of the service, and then these."""

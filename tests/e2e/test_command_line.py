@@ -15,7 +15,8 @@ from service.cli import cli
 from service.config import SETTINGS
 from tests.calls import SEED_BODY, callback
 from tests.command import plugstatus
-from tests.server_process import PLUGSTATUS, ServerProcess, clean_environment
+from tests.prefork import INSTALLED
+from tests.server_process import ServerProcess, clean_environment
 
 SEED_ID = "999999999999999999999"
 
@@ -71,7 +72,7 @@ def test_get_exit_codes(server: ServerProcess) -> None:
 def test_watch_prints_changes_until_interrupted(server: ServerProcess) -> None:
     """`watch --json` prints one StatusChange a line, and Ctrl-C ends it with 0."""
     process = subprocess.Popen(
-        [PLUGSTATUS, "watch", "--json"],
+        [INSTALLED, "watch", "--json"],
         env=clean_environment({"API_TARGET": server.grpc}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -26,6 +26,7 @@ from tests.histories import (
     spare_rows,
     state_of,
 )
+from tests.prefork import INSTALLED
 from tests.rebuilding import (
     DEADLINE_S,
     FOLDING,
@@ -37,7 +38,7 @@ from tests.rebuilding import (
     opened,
     rebuilding,
 )
-from tests.server_process import PLUGSTATUS, STOP_S, ServerProcess, clean_environment
+from tests.server_process import STOP_S, ServerProcess, clean_environment
 
 EVENTS = 12_000
 """Enough for a rebuild to last about a second."""
@@ -290,7 +291,7 @@ async def test_a_drain_ends_a_rebuild(server: ServerProcess, history: History) -
 def test_a_command_whose_server_ends(server: ServerProcess, history: History) -> None:
     """The command says so and ends with 1, and leaves the stores to the server that comes back."""
     process = subprocess.Popen(
-        [PLUGSTATUS, "rebuild"],
+        [INSTALLED, "rebuild"],
         env=clean_environment({"DATA_DIR": str(history[0]), "API_TARGET": server.grpc}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -19,6 +19,7 @@ from tests.histories import (
     modelled,
     spare_rows,
 )
+from tests.prefork import INSTALLED
 from tests.processes import child, lines
 from tests.rebuild_site import told_of
 from tests.rebuilding import (
@@ -27,7 +28,7 @@ from tests.rebuilding import (
     made_history,
     unused_target,
 )
-from tests.server_process import PLUGSTATUS, clean_environment
+from tests.server_process import clean_environment
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_nothing_is_lost_by_kills_without_a_server(short: History, chance: rando
     log = log_of(data_dir)
     for _ in range(3):
         process = subprocess.Popen(
-            [PLUGSTATUS, "rebuild"],
+            [INSTALLED, "rebuild"],
             env=clean_environment({"DATA_DIR": str(data_dir), "API_TARGET": unused_target()}),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -9,7 +9,8 @@ import pytest
 
 from service.cli import main
 from tests.calls import callback
-from tests.server_process import PLUGSTATUS, ServerProcess, clean_environment
+from tests.prefork import INSTALLED
+from tests.server_process import ServerProcess, clean_environment
 
 
 def _post(server: ServerProcess, message_id: str, status: str) -> None:
@@ -31,7 +32,7 @@ def _waited(*arguments: str) -> int:
 def test_wait(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
     """It prints the message: 0 once it is there, 1 if it failed; 1 when the time is up."""
     process = subprocess.Popen(
-        [PLUGSTATUS, "wait", "M", "--at-least", "received"],
+        [INSTALLED, "wait", "M", "--at-least", "received"],
         env=clean_environment({"API_TARGET": server.grpc}),
         stdout=subprocess.PIPE,
         text=True,

@@ -20,7 +20,8 @@ from service.client import CursorFile
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
 from tests.calls import callback
-from tests.server_process import PLUGSTATUS, ServerProcess, clean_environment
+from tests.prefork import INSTALLED
+from tests.server_process import ServerProcess, clean_environment
 
 DEADLINE_S = 60.0
 ABSENT = "127.0.0.1:1"
@@ -61,7 +62,7 @@ class Command:
 @contextmanager
 def _watching(server: ServerProcess, *options: str) -> Iterator[Command]:
     process = subprocess.Popen(
-        [PLUGSTATUS, "watch", "--json", *options],
+        [INSTALLED, "watch", "--json", *options],
         env=clean_environment({"API_TARGET": server.grpc}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
