@@ -29,8 +29,12 @@ help: ## one line a target
 run: .venv/run.stamp ## serve HTTP and gRPC on the embedded SQLite default
 	@exec $(BIN)/plugstatus serve
 
+# A module's tests stay together. One process more than there are cores, because many only wait.
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses \
+	$$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)) + 1)')
+
 test: .venv/dev.stamp ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(PYTEST)
 
 # What make test runs on one kind of store only, on the other: rebuilding, erasure, the API.
 ON_POSTGRES := tests/integration/test_rebuild.py tests/integration/test_rebuild_core.py \
@@ -40,7 +44,7 @@ ON_POSTGRES := tests/integration/test_rebuild.py tests/integration/test_rebuild_
 	tests/api/test_forget.py tests/api/test_wait.py tests/api/test_retention.py \
 	tests/api/test_large_callbacks.py tests/api/test_hostile_bodies.py tests/api/test_watch_limits.py
 test-postgres: .venv/dev.stamp ## suites that `make test` runs on SQLite, on PostgreSQL
-	PLUGSTATUS_TEST_STORES=postgres $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ON_POSTGRES)
+	PLUGSTATUS_TEST_STORES=postgres $(PYTEST) $(ON_POSTGRES)
 
 # SEED=… plays one round again, SHORT=1 one of the size that `make test` plays.
 MINUTES ?= 10

@@ -49,6 +49,7 @@ def run() -> list[str]:
     ways = {
         "SQLite, one process": _embedded,
         "PostgreSQL, one process": _together,
+        "PostgreSQL, 2 workers": _working,
         "PostgreSQL, roles apart, 2 ingress": _apart,
     }
     found: dict[str, list[Measured]] = {name: [] for name in ways}
@@ -77,6 +78,13 @@ def _embedded(folder: Path) -> Iterator[Deployment]:
 def _together(folder: Path) -> Iterator[Deployment]:
     settings = {"EVENTS_URL": database_url(folder)}
     with ServerProcess(folder / "data", settings) as server:
+        yield Deployment([server], server)
+
+
+@contextmanager
+def _working(folder: Path) -> Iterator[Deployment]:
+    settings = {"EVENTS_URL": database_url(folder), "OPS_BIND": "127.0.0.1:0"}
+    with ServerProcess(folder / "data", settings, arguments=["--workers", "2"]) as server:
         yield Deployment([server], server)
 
 

@@ -56,6 +56,12 @@ _TYPES: dict[type, str] = {
 
 _FIRST_LOOK_ROWS = 1_000
 
+_PEERS = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+    " -c tcp_user_timeout=5000"
+)
+"""The server too notices a machine that is gone, and ends what it had begun."""
+
 _PLANNING = "-c enable_seqscan=off -c jit=off"
 """Every statement has its index. A plan made while a table was small is kept when it has grown, and
 to look through a small one is cheap."""
@@ -78,7 +84,7 @@ _IDLE_WRITING_S = 2.5
 class _Bounded(psycopg.Connection[Row]):
     """Gives itself up when a statement has not been answered in time."""
 
-    reply_s = _READING.reply_s
+    reply_s: float | None = _READING.reply_s
 
     def wait(
         self, gen: PQGen[_ResultT], interval: float = 0.1, timeout: float | None = None
@@ -215,11 +221,17 @@ class PostgresConnection:
         return self.execute("SELECT to_regclass($1) IS NOT NULL", (name,)).fetchone() == (True,)
 
     def rewrite(self) -> None:
-        """Deleted rows leave the tables' pages; the space is used again.
+        """Deleted rows leave the tables' pages; the space is used again. As long as it takes.
 
         What the file system, the WAL and its archive still hold is the operator's.
         """
-        self.raw.execute("VACUUM")
+        found = self.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+        tables = _identifiers([name for (name,) in found.fetchall()])
+        reply_s, self.raw.reply_s = self.raw.reply_s, None
+        self.raw.execute("SET statement_timeout = 0")
+        self.raw.execute(psycopg.sql.SQL("VACUUM {}").format(tables))
+        self.raw.execute("RESET statement_timeout")
+        self.raw.reply_s = reply_s
 
     def wipe(self) -> bool:
         """Nothing lies beside the tables that is ours to empty."""
@@ -290,6 +302,7 @@ class PostgresDatabase:
         idle_ms = int(bounds.idle_in_transaction_s * 1_000)
         options += f" -c statement_timeout={statement_ms}"
         options += f" -c idle_in_transaction_session_timeout={idle_ms} {_PLANNING}"
+        options += f" {_PEERS}"
         try:
             raw = _Bounded.connect(
                 **self._arguments | {"options": self._options(options)}, autocommit=True
