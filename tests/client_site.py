@@ -105,7 +105,8 @@ class ScriptedServer:
                     case _:
                         yield step
                         self.sent += 1
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # The latter if it was just handing out a frame.
             self.left.set()
             raise
 

@@ -19,7 +19,7 @@ row's key, tells which sessions to end.
 from uuid import uuid4
 
 from service import errors
-from service.database.database import Connection, Cursor, Database
+from service.database.database import Connection, Cursor, Database, opening
 
 _TAKE = """
 INSERT INTO leases (name, holder, expire_time)
@@ -123,9 +123,17 @@ class Leases:
             self._connection.close()
             self._connection = None
 
+    def _connected(self) -> Connection:
+        connection = self._database.connect_writer(reply_s=self._lease_s)
+        with opening(connection, self._database.name):
+            # A quorum that does not answer must not cost the lease as well. One that is lost with
+            # its primary is nobody's: the fence finds another holder there.
+            connection.execute("SET synchronous_commit = off")
+        return connection
+
     def _run(self, sql: str, parameters: tuple[object, ...]) -> Cursor:
         if self._connection is None:
-            self._connection = self._database.connect_writer(reply_s=self._lease_s)
+            self._connection = self._connected()
         try:
             return self._connection.execute(sql, parameters)
         except self._connection.faults as error:
