@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from service import errors
@@ -108,6 +109,56 @@ def test_a_former_holder_writes_nothing(database: Database, url: str, writing: A
             second.fence(writing)
         with writing.transaction():
             third.fence(writing)
+
+
+@pytest.mark.parametrize("store", Store, ids=lambda store: store.folder)
+def test_nobody_takes_it_inside_a_transaction(url: str, store: Store) -> None:
+    """From the fence to the end of the holder's transaction the row keeps its holder."""
+    database = store_at(url, store)
+    with (
+        closing(database.connect_writer()) as writing,
+        _leases(database) as one,
+        connected(url) as other,
+        writing.transaction(),
+    ):
+        _taken(one).fence(writing)
+        other.execute("SET lock_timeout = '100ms'")
+        other.execute(f"SET search_path = plugstatus_{store.short_name}".encode())
+        other.execute("UPDATE leases SET expire_time = now()")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute("UPDATE leases SET holder = 'other'")
+
+
+def test_a_fence_waits_for_who_is_taking_it(database: Database, url: str, writing: Any) -> None:
+    """And raises then: what it saw before was not the last word."""
+    raised: list[Exception] = []
+    with _leases(database) as one, connected(url) as other:
+        term = _taken(one)
+
+        def fenced() -> None:
+            try:
+                with writing.transaction():
+                    term.fence(writing)
+            except errors.CheckpointMoved as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=fenced)
+        with other.transaction():
+            other.execute("UPDATE plugstatus_views.leases SET holder = 'other'")
+            thread.start()
+            until(lambda: _waits(url), DEADLINE_S, "the fence waits")
+        thread.join(DEADLINE_S)
+
+    assert len(raised) == 1
+
+
+def _waits(url: str) -> bool:
+    with connected(url) as looking:
+        found = looking.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'plugstatus' AND wait_event_type = 'Lock'"
+        )
+        return found.fetchone() is not None
 
 
 def test_renewing_waits_for_no_transaction(database: Database, writing: Any) -> None:
