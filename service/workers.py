@@ -163,13 +163,16 @@ class _Workers:
 
     async def not_ready(self) -> Sequence[str]:
         """What those say that run. One that is being started takes no connections."""
-        told = await self._asked("/readyz")
-        if not told:
+        running = [each.number for each in self._ready()]
+        if not running:
             return ["no worker runs"]
+        told = await self._asked("/readyz")
         return [
             f"worker {number}: {reason}"
-            for number, answer in told.items()
-            for reason in answer.json()["reasons"]
+            for number in running
+            for reason in (
+                told[number].json()["reasons"] if number in told else ["it does not answer"]
+            )
         ]
 
     async def _asked(self, path: str) -> dict[int, httpx.Response]:

@@ -114,6 +114,42 @@ def test_a_killed_worker_comes_back(served: ServerProcess) -> None:
     assert (after[1], after[3]) == (before[1], before[3])
 
 
+def test_a_worker_that_hangs_is_told(served: ServerProcess) -> None:
+    """It still gets its share of the connections: somebody has to know."""
+    pid = _pids(served)[3]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        hanging = httpx.get(f"{served.ops}/readyz", trust_env=False, timeout=DEADLINE_S)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(
+        lambda: httpx.get(f"{served.ops}/readyz", trust_env=False).status_code == 200,
+        DEADLINE_S,
+        "it answers again",
+    )
+
+    assert (hanging.status_code, hanging.json()["reasons"]) == (
+        503,
+        ["worker 3: it does not answer"],
+    )
+
+
+def test_the_data_folder_is_taken(served: ServerProcess) -> None:
+    """By the first worker: a second server on it is told, workers or not."""
+    for arguments in ((), ("--workers", "2")):
+        second = plugstatus(
+            *("serve", *arguments),
+            DATA_DIR=str(served.data_dir),
+            EVENTS_URL=served.settings["EVENTS_URL"],
+            OPS_BIND="127.0.0.1:0",
+            HTTP_BIND="127.0.0.1:0",
+            GRPC_BIND="127.0.0.1:0",
+        )
+
+        assert second.returncode == 1
+        assert "is in use by process" in second.stderr.splitlines()[-1]
+
+
 def test_the_ports_are_taken(served: ServerProcess, tmp_path: Path) -> None:
     """A second server with the same address is told, though the workers share theirs."""
     for name, address in (
