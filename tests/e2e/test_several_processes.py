@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import grpc
+import grpc.aio
 import pytest
 import pytest_asyncio
 import trustme
@@ -17,7 +19,14 @@ from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api
 from tests.command import plugstatus
 from tests.faults.stage import now_s
-from tests.postgres import connected, database_url, empty_database_url
+from tests.faults.watching import reason_of
+from tests.postgres import (
+    bring_back,
+    connected,
+    database_url,
+    empty_database_url,
+    take_away,
+)
 from tests.provider import Provider, held, respond
 from tests.run_on_site import Run
 from tests.server_process import ServerProcess
@@ -27,6 +36,7 @@ in_one_loop = pytest.mark.asyncio(loop_scope="module")
 """That of the provider."""
 
 AUTHORITY = trustme.CA()
+AT_ONCE_S = 2.0
 QUIET_S = 4.0
 """Each of two processes looks every second, on a machine that is busy."""
 
@@ -124,6 +134,53 @@ async def test_lost_notifications(site: Site) -> None:
 
     assert run.longest_quiet_s(began_s) < QUIET_S
     assert run.broken == []
+
+
+@in_one_loop
+async def test_the_database_goes_away(site: Site) -> None:
+    """Callbacks are kept and recorded once; reads are refused at once; watchers stay and go on."""
+    refusals = []
+    async with Run(site) as run:
+        await run.told(20)
+        opened_before = len(run.streams)
+        await asyncio.to_thread(take_away, site.url)
+        try:
+            await run.posts(200)
+            for each in site.apis:
+                began_s = now_s()
+                refusals.append((await _refusal(each), now_s() - began_s < AT_ONCE_S))
+            checked = await asyncio.to_thread(
+                plugstatus,
+                "check",
+                EVENTS_URL=site.url,
+                ROLES="ingress",
+                DATA_DIR=str(site.ingress[0].data_dir),
+            )
+        finally:
+            await asyncio.to_thread(bring_back, site.url)
+        await run.told(200)
+        opened_after = len(run.streams)
+    told = await site.told()
+
+    assert refusals == [("VIEWS_UNAVAILABLE", True)] * 2
+    assert checked.returncode == 1
+    assert f"wait in {site.ingress[0].data_dir}" in checked.stdout
+    assert opened_after == opened_before
+    assert any(answer.spooled for answer in run.answers)
+    assert run.refused == []
+    assert run.broken == []
+    assert told == [run.messages] * 2
+
+
+async def _refusal(process: ServerProcess) -> str:
+    """The reason of an UNAVAILABLE."""
+    async with opened(process) as api:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await api.status.GetMessageStatus(
+                pb.GetMessageStatusRequest(message_id="M"), timeout=DEADLINE_S
+            )
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    return reason_of(raised.value)
 
 
 @in_one_loop
