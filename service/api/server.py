@@ -85,8 +85,9 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Listen, and report SERVING. Raises AddressInUse."""
-        # gRPC would log its own lines about a taken address, and hide the system's reason.
-        ports.listening("GRPC_BIND", self._bind, shared=self._shared_port).close()
+        if not self._shared_port:
+            # gRPC would log its own lines about a taken address, and hide the system's reason.
+            ports.listening("GRPC_BIND", self._bind).close()
         try:
             self.port = self._server.add_insecure_port(str(self._bind))
         except RuntimeError as error:
