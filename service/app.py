@@ -19,7 +19,8 @@ from typing import Protocol, Self
 
 import structlog
 
-from service import __version__, errors
+from service import __version__, errors, tls
+from service.api.access import Access
 from service.api.admin import Admin
 from service.api.calls import Policy
 from service.api.listings import Listings
@@ -108,7 +109,7 @@ class Application:
         traceback: TracebackType | None,
     ) -> None:
         if self._grpc is not None:
-            await self._grpc.begin_drain()
+            self._grpc.begin_drain()
         self._core.drain()
         # Side by side, because either may have to wait for a log that cannot be written.
         await asyncio.gather(self._http.drain(), self._webhooks.drain())
@@ -116,7 +117,11 @@ class Application:
         await self._http.close()
 
     def reload(self) -> None:
-        """Read tokens, credentials and the provider's CA again."""
+        """Read tokens, credentials, certificates and the provider's CA again."""
+        self._access.reload()
+        for files in (self._http_tls, self._grpc_tls):
+            if files is not None:
+                files.reload()
         self._http.reload()
         self._credentials.reload()
         self._plugchat.reload()
@@ -124,6 +129,7 @@ class Application:
     async def _start(self) -> None:
         config = self._config
         _log.debug("settings", **describe(config))
+        self._read_access_files()
         self._core = Core(config, self._clock, self._metrics)
         await self._closers.enter_async_context(self._core)
         self._build_webhooks()
@@ -145,6 +151,18 @@ class Application:
         if self._grpc is not None:
             found["grpc"] = str(self._config.grpc_bind._replace(port=self._grpc.port))
         return found
+
+    def _read_access_files(self) -> None:
+        """First of all, because a fault in one of them is quickly told."""
+        config = self._config
+        self._access = Access(config, self._clock)
+        self._http_tls = tls.of_http(config, self._clock)
+        self._grpc_tls = tls.of_grpc(config, self._clock)
+        for side, files in (("http", self._http_tls), ("grpc", self._grpc_tls)):
+            if files is not None:
+                self._metrics.certificate_expiry.labels(side).set_function(files.expiry_s)
+        if not config.ops_bind.is_loopback:
+            _log.warning("whoever reaches this address reads the metrics", ops=str(config.ops_bind))
 
     def _build_webhooks(self) -> None:
         config = self._config
@@ -199,13 +217,14 @@ class Application:
         tokens = PageTokens(core.identity)
         listings = Listings(core.views, core.log, core.cursors, tokens, config.limits)
         admin = Admin(self._webhooks)
-        tasks = LongTasks(core.upkeep)
+        tasks = LongTasks(core.upkeep, config.limits)
         service_status = ServiceStatus(
             config, self._clock, core.log, core.views, watchers, core.hub.waits, core.stores
         )
         grpc = GrpcServer(
             config.grpc_bind,
-            Policy(self._clock, config.limits, self._metrics),
+            config.limits,
+            Policy(self._clock, config.limits, self._metrics, self._access),
             unary={
                 "GetMessageStatus": statuses.get,
                 "BatchGetMessageStatuses": statuses.batch_get,
@@ -225,6 +244,7 @@ class Application:
                 "Forget": tasks.forget,
             },
             shared_port=config.shared_ports,
+            tls=self._grpc_tls,
         )
         await grpc.start()
         self._grpc = grpc
@@ -238,6 +258,7 @@ class Application:
             self._core.appender,
             self._core.cursors,
             self._core.not_ready,
+            self._http_tls,
         )
         await self._http.start()
         self._closers.push_async_callback(self._http.drain)

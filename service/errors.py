@@ -2,9 +2,11 @@
 
     PlugstatusError
     ├── CallerError          theirs to fix: the request as it stands can never succeed
+    │   ├── AccessDenied     TokenMissing  TokenInvalid  RoleRequired  InstanceDenied
     │   ├── FieldsInvalid
     │   ├── CursorError      CursorInvalid CursorForeign CursorDiverged CursorAhead CursorExpired
     │   ├── MessageNotFound  AmbiguousMessageId  WebhookNotFound  RequestIdReused
+    │   ├── ServiceUnknown
     │   └── PageTokenInvalid
     ├── RetryLater           nobody's fault: the same request can succeed later
     │   ├── LogUnavailable   ViewsUnavailable  ViewsBehind  ShuttingDown  CheckpointMoved
@@ -33,6 +35,30 @@ class PlugstatusError(Exception):
 
 class CallerError(PlugstatusError):
     """The caller has to change the request."""
+
+
+class AccessDenied(CallerError):
+    """The caller may not do this. Says nothing of what there is."""
+
+
+class TokenMissing(AccessDenied):
+    def __init__(self) -> None:
+        super().__init__('this server wants the metadata "authorization: Bearer <token>"')
+
+
+class TokenInvalid(AccessDenied):
+    def __init__(self) -> None:
+        super().__init__("this server does not know the token, or no longer does")
+
+
+class RoleRequired(AccessDenied):
+    def __init__(self, role: str) -> None:
+        self.role = role
+        super().__init__(f"this needs a token with the role {role}")
+
+
+class InstanceDenied(AccessDenied):
+    """The token is limited to other instances, or to some where all are concerned."""
 
 
 class FieldsInvalid(CallerError):
@@ -92,6 +118,11 @@ class WebhookNotFound(CallerError):
         super().__init__(f"no webhook update was ever attempted for the instance {instance!r}")
 
 
+class ServiceUnknown(CallerError):
+    def __init__(self) -> None:
+        super().__init__("this server has no such service")
+
+
 class RequestIdReused(CallerError):
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
@@ -141,10 +172,10 @@ class ShuttingDown(RetryLater):
 class LimitExceeded(RetryLater):
     """`limit` is the name of the limit in the configuration."""
 
-    def __init__(self, limit: str, limit_max: int) -> None:
+    def __init__(self, limit: str, limit_max: float, what: str = "all are taken") -> None:
         self.limit = limit
         self.limit_max = limit_max
-        super().__init__(f"{limit} is {limit_max}, and all are taken: try again later")
+        super().__init__(f"{limit} is {limit_max:g}, and {what}: try again later")
 
 
 class TooManyWatchers(LimitExceeded):

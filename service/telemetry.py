@@ -104,6 +104,12 @@ class Metrics:
             ["code"],
             registry=registry,
         )
+        self.certificate_expiry = Gauge(
+            "plugstatus_certificate_expiry_timestamp_seconds",
+            "When the certificate in use expires, in seconds since 1970, by side: http, grpc.",
+            ["side"],
+            registry=registry,
+        )
         self.log_position = Gauge(
             "plugstatus_log_position",
             "Last position this process recorded; 0 before the first.",

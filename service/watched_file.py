@@ -10,10 +10,12 @@ the first use after it, at most `_LOOK_S` late, or at once by `reload`. Reading 
 the files are small, local, and looked at no more than once a second.
 """
 
+import re
 import stat
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -26,6 +28,8 @@ _LOOK_S = 1.0
 """Least time between two looks at the file's state: a use costs no system call in between."""
 
 ValueT = TypeVar("ValueT")
+
+_PLACE = re.compile(r"at line \d+, column \d+")
 
 _Signature = tuple[int, ...]
 _MISSING: _Signature = ()
@@ -108,3 +112,20 @@ class WatchedFile(Generic[ValueT]):
 
     def _invalid(self, fault: str) -> errors.ConfigInvalid:
         return errors.ConfigInvalid(self._variable, f"{self._path} {fault}")
+
+
+def toml_tables(variable: str, text: str, wanted: str) -> dict[str, Any]:
+    """The tables of a TOML file that may hold secrets.
+
+    Raises ConfigInvalid, which says where the fault is and what is `wanted`, and shows nothing of
+    the text.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # Its message may quote the text, so only the place is taken from it.
+        found = _PLACE.search(str(error))
+        place = found.group() if found else "at its end"
+    except RecursionError:
+        place = "because it nests too deeply"
+    raise errors.ConfigInvalid(variable, f"is not TOML {place}: {wanted}")

@@ -110,7 +110,7 @@ class RebuildSite:
     def quarantined(self) -> dict[int, QuarantineReason]:
         """Why, by position."""
         with closing(StoredViewsReader(stores_of(self.data_dir).views)) as reader:
-            return {row.position: row.reason for row in reader.quarantine("", Position(2**62), 999)}
+            return {row.position: row.reason for row in reader.quarantine((), Position(2**62), 999)}
 
 
 def told_of(data_dir: Path) -> dict[tuple[str, str], State]:

@@ -110,12 +110,12 @@ def shown(views: ViewsReader, kept_from: Position) -> Shown:
             )
             for row in feed.rows
         },
-        quarantine={row.position: row.reason for row in views.quarantine("", ENDLESS, ALL)},
+        quarantine={row.position: row.reason for row in views.quarantine((), ENDLESS, ALL)},
         webhooks={
             one.update_id: fold_model.Webhook(
                 one.instance, one.attempt_position, one.state, one.url, one.url_in_force
             )
-            for one in views.webhook_updates("", ENDLESS, ALL)
+            for one in views.webhook_updates((), ENDLESS, ALL)
         },
         instances={
             one.instance: fold_model.Instance(

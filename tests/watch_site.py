@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service import config
+from service.api.access import LOCAL
 from service.api.calls import Call
 from service.api.starts import Starts
 from service.api.status import MessageStatuses
@@ -25,7 +26,7 @@ from tests.stores import settings_of
 DEADLINE_S = 20.0
 """Far more than any of it takes; a test that waits longer has found a hang."""
 
-CALL = Call("local", float("inf"), "here")
+CALL = Call(LOCAL, float("inf"), "here")
 
 
 async def _at_once(_: pb.WatchStatusesResponse) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import trustme
 
 from service import config, errors
+from service.api.access import Caller
 from service.api.webhooks import WebhookUpdates
 from service.clock import SystemClock
 from service.config import Limits
@@ -50,6 +51,8 @@ authorization = "Bearer other-pl-s3cret"
 """
 AUTHORITY = trustme.CA()
 """Signs the provider's certificate."""
+
+_BILLING = Caller("billing", frozenset({"admin"}))
 
 
 class Stores:
@@ -215,7 +218,7 @@ class Updates:
     async def __call__(
         self, url: str = URL, instance: str = "acme", **fields: Any
     ) -> WebhookUpdate:
-        given = {"validate_only": False, "request_id": "", "caller": "billing", **fields}
+        given = {"validate_only": False, "request_id": "", "caller": _BILLING, **fields}
         return await self.process.update(instance, url, **given)
 
     def begin(self, *args: Any, **fields: Any) -> asyncio.Task[WebhookUpdate]:

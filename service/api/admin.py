@@ -23,9 +23,7 @@ class Admin:
         )
         return pb.UpdateWebhookResponse(webhook=encode.webhook(update))
 
-    async def get_webhook(
-        self, request: pb.GetWebhookRequest, _call: Call
-    ) -> pb.GetWebhookResponse:
-        """Raises FieldsInvalid, WebhookNotFound, ViewsUnavailable."""
-        update = await self._webhooks.get(request.instance)
+    async def get_webhook(self, request: pb.GetWebhookRequest, call: Call) -> pb.GetWebhookResponse:
+        """Raises FieldsInvalid, InstanceDenied, WebhookNotFound, ViewsUnavailable."""
+        update = await self._webhooks.get(request.instance, call.caller)
         return pb.GetWebhookResponse(webhook=encode.webhook(update))

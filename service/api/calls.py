@@ -1,14 +1,19 @@
-"""The policy around every handler: limits, metrics, errors. One wrapper a call, no interceptors.
+"""The policy around every handler: access, limits, metrics, errors. One wrapper, no interceptors.
 
-A handler sees a request and returns a response, or raises one of the service's errors; the
-wrapper answers it from the table in `errors`. Anything else is a defect: the caller gets an
+A call's token and role are checked before anything of it is read, and its request has to arrive in
+time. Then a handler sees a request and returns a response, or raises one of the service's errors;
+the wrapper answers it from the table in `errors`. Anything else is a defect: the caller gets an
 opaque INTERNAL with an id, the log gets the exception with the same id. Cancellation passes
 through untouched.
+
+A call that lasts is checked again: no frame, and no answer to a wait, leaves for a token that is
+not in the file any more.
 """
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import grpc
@@ -17,6 +22,8 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from service.api import errors as api_errors
+from service.api.access import LOCAL, Access, Caller, Role
+from service.api.lanes import Lane, Limit
 from service.clock import Clock
 from service.config import Limits
 from service.errors import FieldsInvalid, LimitExceeded, PlugstatusError, ShuttingDown
@@ -34,8 +41,7 @@ Parse = Callable[[bytes], Any]
 class Call(NamedTuple):
     """What a handler may know about the call it serves."""
 
-    caller: str
-    """Who calls; `local` as long as there are no API tokens."""
+    caller: Caller
     time_left_s: float
     """Until shortly before the caller's deadline; infinite if it set none, and for streams."""
     peer: str
@@ -43,47 +49,53 @@ class Call(NamedTuple):
 
 
 class Rpc(NamedTuple):
-    """An rpc's names, for metrics and messages."""
+    """An rpc's names, for metrics and messages, and whom it is for."""
 
     service: str
     method: str
     kind: str
-    """`unary` or `server_stream`, as grpc metrics have it."""
+    """`unary`, `server_stream` or `bidi_stream`, as grpc metrics have it."""
+    role: Role | None
+    """None: for everybody, with a token or without; also in a drain."""
 
 
+Write = Callable[[bytes], Awaitable[None]]
 UnaryHandler = Callable[[Any, Call], Awaitable[Any]]
-StreamHandler = Callable[[Any, Call, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+StreamHandler = Callable[[Any, Call, Write], Awaitable[None]]
+
+Serve = Callable[[Any, Context], Awaitable[Any]]
+"""As gRPC calls it: with an iterator over requests, which is not used, and the context."""
 
 _DEADLINE_MARGIN_S = 0.3
 _DEADLINE_MARGIN = 0.1
 """What the answer needs to get to the caller before its deadline: so long, but no more than this
 part of the time it left us."""
 
-_LOCAL_CALLER = "local"
-
 
 class _CallerLeft(Exception):
     """Nobody is there any more to be answered."""
 
 
-class _Lane:
-    """Unary calls that are counted, and limited, together."""
-
-    def __init__(self, limit: str, limit_max: int) -> None:
-        self.limit = limit
-        self.limit_max = limit_max
-        self.under_way = 0
-
-
 class Policy:
     """Makes gRPC handlers of the service's own."""
 
-    def __init__(self, clock: Clock, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, clock: Clock, limits: Limits, metrics: Metrics, access: Access) -> None:
         self._clock = clock
+        self._limits = limits
         self._metrics = metrics
-        self._calls = _Lane("unary_calls_max", limits.unary_calls_max)
+        self._access = access
+        self._calls = Lane(
+            Limit("unary_calls_max", limits.unary_calls_max),
+            Limit("unary_calls_of_token_max", limits.unary_calls_of_token_max),
+        )
         # Those that wait are many and idle: they leave the others their places.
-        self._waits = _Lane("waits_max", limits.waits_max)
+        self._waits = Lane(
+            Limit("waits_max", limits.waits_max),
+            Limit("waits_of_token_max", limits.waits_of_token_max),
+        )
+        # Nor must those be in the way who need no token.
+        self._health_calls = Lane(Limit("health_calls_max", limits.health_calls_max), None)
+        self._reflections = Lane(Limit("reflections_max", limits.reflections_max), None)
         self._under_way = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -97,69 +109,105 @@ class Policy:
         """Wait until no unary call is under way."""
         await self._idle.wait()
 
-    def unary(
-        self, rpc: Rpc, parse: Parse, handle: UnaryHandler, *, waits: bool = False
-    ) -> Callable[[bytes, Context], Awaitable[Any]]:
+    def unary(self, rpc: Rpc, parse: Parse, handle: UnaryHandler, *, waits: bool = False) -> Serve:
         """`waits`: calls that mostly wait for something to happen, limited apart."""
-        lane = self._waits if waits else self._calls
-        labels = (rpc.kind, rpc.service, rpc.method)
-        seconds = self._metrics.grpc_seconds.labels(*labels)
+        lane = self._health_calls if rpc.role is None else self._waits if waits else self._calls
+        seconds = self._metrics.grpc_seconds.labels(rpc.kind, rpc.service, rpc.method)
 
-        async def serve(encoded: bytes, context: Context) -> Any:
+        async def respond(context: Context) -> Any:
+            caller = self._admitted(rpc, context)
+            with lane.place(caller), self._counted():
+                request = await self._request(parse, context)
+                response = await handle(request, Call(caller, _time_left_s(context), ""))
+            if waits:
+                self._still_admitted(rpc, caller)
+            return response
+
+        async def serve(_requests: Any, context: Context) -> Any:
             begun_s = self._clock.monotonic_s()
-
-            async def answer() -> Any:
-                return await self._limited(lane, handle, _parsed(parse, encoded), context)
-
             try:
-                return await self._answered(rpc, context, answer())
+                return await self._answered(rpc, context, respond(context))
             finally:
                 seconds.observe(self._clock.monotonic_s() - begun_s)
 
         return serve
 
-    def stream(
-        self, rpc: Rpc, parse: Parse, handle: StreamHandler
-    ) -> Callable[[bytes, Context], Awaitable[None]]:
+    def stream(self, rpc: Rpc, parse: Parse, handle: StreamHandler) -> Serve:
+        """One request, any number of frames. Whoever needs a token is counted by the handler."""
         sent = self._metrics.grpc_messages_sent.labels(rpc.kind, rpc.service, rpc.method)
 
-        async def serve(encoded: bytes, context: Context) -> None:
+        async def respond(context: Context) -> None:
+            caller = self._admitted(rpc, context)
+
             async def write(frame: bytes) -> None:
-                try:
-                    await context.write(frame)
-                except grpc.aio.InternalError:
-                    # All that gRPC has to say when the call ended while it was being written to.
-                    raise _CallerLeft from None
+                self._still_admitted(rpc, caller)
+                await _written(context, frame)
                 sent.inc()
 
-            async def watch() -> None:
-                if self._draining:
-                    raise ShuttingDown
-                request = _parsed(parse, encoded)
-                await handle(request, Call(_LOCAL_CALLER, float("inf"), context.peer()), write)
+            call = Call(caller, float("inf"), context.peer())
+            if rpc.role is None:
+                with self._health_calls.place(caller):
+                    await handle(await self._request(parse, context), call, write)
+            else:
+                with self._calls.place(caller):
+                    request = await self._request(parse, context)
+                await handle(request, call, write)
 
-            await self._answered(rpc, context, watch())
+        async def serve(_requests: Any, context: Context) -> None:
+            await self._answered(rpc, context, respond(context))
 
         return serve
 
-    async def _limited(
-        self, lane: _Lane, handle: UnaryHandler, request: Any, context: Context
-    ) -> Any:
+    def conversation(self, rpc: Rpc, converse: Callable[[Any, Context], Any]) -> Serve:
+        """A servicer of gRPC's own that answers many requests on a stream."""
+
+        async def respond(requests: Any, context: Context) -> None:
+            caller = self._admitted(rpc, context)
+            with self._reflections.place(caller):
+                async for response in converse(requests, context):
+                    self._still_admitted(rpc, caller)
+                    await _written(context, response)
+
+        async def serve(requests: Any, context: Context) -> None:
+            await self._answered(rpc, context, respond(requests, context))
+
+        return serve
+
+    def _admitted(self, rpc: Rpc, context: Context) -> Caller:
+        if rpc.role is None:
+            return LOCAL
+        caller = self._access.admit(context.invocation_metadata() or (), rpc.role)
         if self._draining:
             raise ShuttingDown
-        if lane.under_way >= lane.limit_max:
-            raise LimitExceeded(lane.limit, lane.limit_max)
-        time_left_s = context.time_remaining()
-        left = float("inf")
-        if time_left_s is not None:
-            left = time_left_s - min(_DEADLINE_MARGIN_S, _DEADLINE_MARGIN * time_left_s)
-        lane.under_way += 1
+        return caller
+
+    def _still_admitted(self, rpc: Rpc, caller: Caller) -> None:
+        if rpc.role is not None:
+            self._access.check(caller, rpc.role)
+
+    async def _request(self, parse: Parse, context: Context) -> Any:
+        """What is asked. Read here, because gRPC waits for a request without end, and before the
+        token was looked at; parsed here, because its own answer would carry no reason."""
+        limit_s = self._limits.request_s
+        try:
+            async with asyncio.timeout(limit_s):
+                encoded = await context.read()
+        except TimeoutError:
+            raise LimitExceeded("request_s", limit_s, "the request did not arrive") from None
+        if encoded is grpc.aio.EOF:
+            raise FieldsInvalid(("", "the request is missing"))
+        try:
+            return parse(encoded)
+        except DecodeError:
+            raise FieldsInvalid(("", "the request is not a message of this rpc")) from None
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         self._under_way += 1
         self._idle.clear()
         try:
-            return await handle(request, Call(_LOCAL_CALLER, left, ""))
+            yield
         finally:
-            lane.under_way -= 1
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
@@ -199,9 +247,16 @@ class Policy:
         return api_errors.internal(error_id)
 
 
-def _parsed(parse: Parse, encoded: bytes) -> Any:
-    # Parsed here and not by grpc, whose answer would show a class of ours and carry no reason.
+def _time_left_s(context: Context) -> float:
+    time_left_s: float | None = context.time_remaining()
+    if time_left_s is None:
+        return float("inf")
+    return time_left_s - min(_DEADLINE_MARGIN_S, _DEADLINE_MARGIN * time_left_s)
+
+
+async def _written(context: Context, frame: Any) -> None:
     try:
-        return parse(encoded)
-    except DecodeError:
-        raise FieldsInvalid(("", "the request is not a message of this rpc")) from None
+        await context.write(frame)
+    except grpc.aio.InternalError:
+        # All that gRPC has to say when the call ended while it was being written to.
+        raise _CallerLeft from None

@@ -24,7 +24,13 @@ _TEXT_CHARACTERS_MAX = 512
 _PREFIX = "ERROR_REASON_"
 _Code = grpc.StatusCode
 
-_TABLE: dict[type[errors.PlugstatusError], tuple[grpc.StatusCode, int]] = {
+_TABLE: dict[type[errors.PlugstatusError], tuple[grpc.StatusCode, int | None]] = {
+    # Of the standard health service, whose errors are not ours to give a reason.
+    errors.ServiceUnknown: (_Code.NOT_FOUND, None),
+    errors.TokenMissing: (_Code.UNAUTHENTICATED, pb.ERROR_REASON_TOKEN_MISSING),
+    errors.TokenInvalid: (_Code.UNAUTHENTICATED, pb.ERROR_REASON_TOKEN_INVALID),
+    errors.RoleRequired: (_Code.PERMISSION_DENIED, pb.ERROR_REASON_ROLE_REQUIRED),
+    errors.InstanceDenied: (_Code.PERMISSION_DENIED, pb.ERROR_REASON_INSTANCE_DENIED),
     errors.FieldsInvalid: (_Code.INVALID_ARGUMENT, pb.ERROR_REASON_FIELD_INVALID),
     errors.CursorInvalid: (_Code.INVALID_ARGUMENT, pb.ERROR_REASON_CURSOR_INVALID),
     errors.CursorForeign: (_Code.FAILED_PRECONDITION, pb.ERROR_REASON_CURSOR_FOREIGN),
@@ -83,6 +89,8 @@ class Answer(NamedTuple):
 def answer(error: errors.PlugstatusError) -> Answer:
     """What the caller is told. Raises KeyError for an error no caller should ever see."""
     code, reason = _TABLE[type(error)]
+    if reason is None:
+        return Answer(code, str(error), ())
     name = pb.ErrorReason.Name(pb.ErrorReason.ValueType(reason)).removeprefix(_PREFIX)
     details = [_packed(ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error)))]
     if isinstance(error, errors.FieldsInvalid):
@@ -109,7 +117,7 @@ def _metadata(error: errors.PlugstatusError) -> Mapping[str, str]:
         case errors.AmbiguousMessageId():
             return {"instances": ",".join(error.instances)}
         case errors.LimitExceeded():
-            return {"limit": error.limit, "limit_max": str(error.limit_max)}
+            return {"limit": error.limit, "limit_max": f"{error.limit_max:g}"}
         case errors.ProviderError() if error.status_code:
             return {"status_code": str(error.status_code)}
         case _:

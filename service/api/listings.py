@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from service.api import lookup
+from service.api.access import Caller
 from service.api.calls import Call
 from service.api.fields import Fields
 from service.config import Limits
@@ -62,10 +63,10 @@ class Listings:
         self._limits = limits
 
     async def messages(
-        self, request: pb.ListMessageStatusesRequest, _call: Call
+        self, request: pb.ListMessageStatusesRequest, call: Call
     ) -> pb.ListMessageStatusesResponse:
         """Last changed first; `cursor` is from before the page was read."""
-        page_size, wanted = self._wanted(request)
+        page_size, wanted = self._wanted(request, call.caller)
         before = self._tokens.place(request) or _BEHIND_ALL
         checkpoint = await self._views.run(lambda views: views.checkpoint())
         page = await self._views.run(
@@ -83,12 +84,12 @@ class Listings:
         )
 
     async def recipients(
-        self, request: pb.ListRecipientsRequest, _call: Call
+        self, request: pb.ListRecipientsRequest, call: Call
     ) -> pb.ListRecipientsResponse:
         """By participant. Raises MessageNotFound, AmbiguousMessageId."""
-        page_size = self._of_message(request)
+        page_size, instances = self._of_message(request, call.caller)
         after = self._tokens.name(request) or ""
-        key = await self._message(request)
+        key = await self._message(request, instances)
         found = await self._views.run(lambda views: views.recipients(key, after, page_size + 1))
         page = found[:page_size]
         more = len(found) > page_size
@@ -98,15 +99,15 @@ class Listings:
         )
 
     async def reports(
-        self, request: pb.ListStatusReportsRequest, _call: Call
+        self, request: pb.ListStatusReportsRequest, call: Call
     ) -> pb.ListStatusReportsResponse:
         """In log order, repeated ones too, each with the body it came in.
 
         Raises MessageNotFound, AmbiguousMessageId, LogUnavailable.
         """
-        page_size = self._of_message(request)
+        page_size, instances = self._of_message(request, call.caller)
         after = self._tokens.place(request) or _BEFORE_ALL
-        key = await self._message(request)
+        key = await self._message(request, instances)
         found = await self._views.run(lambda views: views.reports(key, after, page_size + 1))
 
         def with_bodies(log: LogReader) -> tuple[list[pb.StatusReport], bool]:
@@ -122,13 +123,13 @@ class Listings:
         )
 
     async def webhook_updates(
-        self, request: pb.ListWebhookUpdatesRequest, _call: Call
+        self, request: pb.ListWebhookUpdatesRequest, call: Call
     ) -> pb.ListWebhookUpdatesResponse:
         """Every attempt, newest first."""
-        page_size = self._of_instance(request)
+        page_size, instances = self._of_instance(request, call.caller)
         before = self._tokens.position(request) or _NEWEST
         found = await self._views.run(
-            lambda views: views.webhook_updates(request.instance, before, page_size + 1)
+            lambda views: views.webhook_updates(instances, before, page_size + 1)
         )
         updates, cut = fitting(
             map(encode.webhook_update, found[:page_size]),
@@ -143,13 +144,13 @@ class Listings:
         )
 
     async def quarantined(
-        self, request: pb.ListQuarantinedCallbacksRequest, _call: Call
+        self, request: pb.ListQuarantinedCallbacksRequest, call: Call
     ) -> pb.ListQuarantinedCallbacksResponse:
         """Newest first, each with its body. Raises LogUnavailable too."""
-        page_size = self._of_instance(request)
+        page_size, instances = self._of_instance(request, call.caller)
         before = self._tokens.position(request) or _NEWEST
         found = await self._views.run(
-            lambda views: views.quarantine(request.instance, before, page_size + 1)
+            lambda views: views.quarantine(instances, before, page_size + 1)
         )
 
         def with_bodies(log: LogReader) -> tuple[list[pb.QuarantinedCallback], bool]:
@@ -164,7 +165,9 @@ class Listings:
             next_page_token=self._tokens.behind(request, last) if last else "",
         )
 
-    def _wanted(self, request: pb.ListMessageStatusesRequest) -> tuple[int, MessageFilter]:
+    def _wanted(
+        self, request: pb.ListMessageStatusesRequest, caller: Caller
+    ) -> tuple[int, MessageFilter]:
         fields = Fields()
         fields.instance("instance", request.instance)
         if request.phone:
@@ -179,7 +182,7 @@ class Listings:
         page_size = fields.page_size("page_size", request.page_size, self._limits)
         fields.done()
         wanted = MessageFilter(
-            instance=request.instance,
+            instances=caller.visible(request.instance),
             phone=request.phone,
             statuses=frozenset(Status(status) for status in request.statuses),
             updated_from_us=bounds[0],
@@ -187,30 +190,38 @@ class Listings:
         )
         return page_size, wanted
 
-    def _of_message(self, request: pb.ListRecipientsRequest | pb.ListStatusReportsRequest) -> int:
+    def _of_message(
+        self, request: pb.ListRecipientsRequest | pb.ListStatusReportsRequest, caller: Caller
+    ) -> tuple[int, frozenset[str]]:
+        """The page's size, and the instances it is about; none for all."""
         fields = Fields()
         fields.message_id("message_id", request.message_id)
         fields.instance("instance", request.instance)
         page_size = fields.page_size("page_size", request.page_size, self._limits)
         fields.done()
-        return page_size
+        return page_size, caller.visible(request.instance)
 
     async def _message(
-        self, request: pb.ListRecipientsRequest | pb.ListStatusReportsRequest
+        self,
+        request: pb.ListRecipientsRequest | pb.ListStatusReportsRequest,
+        instances: frozenset[str],
     ) -> MessageKey:
         message = await self._views.run(
-            lambda views: lookup.the_one(views, request.instance, request.message_id)
+            lambda views: lookup.the_one(views, instances, request.message_id)
         )
         return MessageKey(message.instance, message.message_id)
 
     def _of_instance(
-        self, request: pb.ListWebhookUpdatesRequest | pb.ListQuarantinedCallbacksRequest
-    ) -> int:
+        self,
+        request: pb.ListWebhookUpdatesRequest | pb.ListQuarantinedCallbacksRequest,
+        caller: Caller,
+    ) -> tuple[int, frozenset[str]]:
+        """As `_of_message`."""
         fields = Fields()
         fields.instance("instance", request.instance)
         page_size = fields.page_size("page_size", request.page_size, self._limits)
         fields.done()
-        return page_size
+        return page_size, caller.visible(request.instance)
 
     def _quarantined(self, row: QuarantineRow, log: LogReader) -> pb.QuarantinedCallback:
         event = log.event(row.position)

@@ -1,17 +1,17 @@
 """AdminService: the tasks that take their time, as streams of progress."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
 
-from service.api.calls import Call
+from service.api.calls import Call, Write
 from service.api.fields import Fields
+from service.api.lanes import Lane, Limit
+from service.config import Limits
 from service.domain.erasure import Subject
 from service.domain.progress import Progress
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.wire import encode
-
-Write = Callable[[bytes], Awaitable[None]]
 
 
 class Upkeep(Protocol):
@@ -25,13 +25,19 @@ class Upkeep(Protocol):
 class LongTasks:
     """A task ends when its caller leaves; what it has done stays done."""
 
-    def __init__(self, upkeep: Upkeep) -> None:
+    def __init__(self, upkeep: Upkeep, limits: Limits) -> None:
         self._upkeep = upkeep
+        self._lane = Lane(Limit("long_tasks_max", limits.long_tasks_max), None)
 
     async def rebuild_views(
-        self, request: pb.RebuildViewsRequest, _call: Call, write: Write
+        self, request: pb.RebuildViewsRequest, call: Call, write: Write
     ) -> None:
-        """Raises LogUnavailable, ViewsUnavailable, ShuttingDown."""
+        """Raises InstanceDenied, LimitExceeded, LogUnavailable, ViewsUnavailable, ShuttingDown."""
+        call.caller.require_all_instances()
+        with self._lane.place(call.caller):
+            await self._rebuild(request, write)
+
+    async def _rebuild(self, request: pb.RebuildViewsRequest, write: Write) -> None:
         async with aclosing(self._upkeep.rebuild(check=request.check)) as steps:
             async for progress in steps:
                 response = pb.RebuildViewsResponse(
@@ -39,10 +45,15 @@ class LongTasks:
                 )
                 await write(response.SerializeToString())
 
-    async def forget(self, request: pb.ForgetRequest, _call: Call, write: Write) -> None:
-        """Raises FieldsInvalid, LogUnavailable, ViewsUnavailable, ShuttingDown."""
+    async def forget(self, request: pb.ForgetRequest, call: Call, write: Write) -> None:
+        """Raises FieldsInvalid, and what `rebuild_views` raises."""
         subject = _subject(request)
-        async with aclosing(self._upkeep.forget(subject, dry_run=request.dry_run)) as steps:
+        call.caller.require_all_instances()
+        with self._lane.place(call.caller):
+            await self._forget(subject, request.dry_run, write)
+
+    async def _forget(self, subject: Subject, dry_run: bool, write: Write) -> None:
+        async with aclosing(self._upkeep.forget(subject, dry_run=dry_run)) as steps:
             async for progress in steps:
                 response = pb.ForgetResponse(progress=encode.progress(progress))
                 await write(response.SerializeToString())

@@ -1,23 +1,22 @@
 """One message by its id, with or without its instance."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from service import errors
-from service.domain.message import Message, MessageKey
+from service.domain.message import Message
 from service.views.store import ViewsReader
 
 
-def candidates(views: ViewsReader, instance: str, message_id: str) -> Sequence[Message]:
-    """Every message the id can mean, in order of instance; at most ten."""
-    if instance:
-        message = views.message(MessageKey(instance, message_id))
-        return [message] if message else []
-    return views.messages_by_id(message_id, errors.NAMED_INSTANCES_MAX)
+def candidates(
+    views: ViewsReader, instances: Collection[str], message_id: str
+) -> Sequence[Message]:
+    """Every message of these instances, or of all, that the id can mean; at most ten, in order."""
+    return views.messages_by_id(message_id, instances, errors.NAMED_INSTANCES_MAX)
 
 
-def the_one(views: ViewsReader, instance: str, message_id: str) -> Message:
-    """Raises MessageNotFound, or AmbiguousMessageId if several instances hold the id."""
-    found = candidates(views, instance, message_id)
+def the_one(views: ViewsReader, instances: Collection[str], message_id: str) -> Message:
+    """Raises MessageNotFound, or AmbiguousMessageId if several of the instances hold the id."""
+    found = candidates(views, instances, message_id)
     if not found:
         raise errors.MessageNotFound(message_id)
     if len(found) > 1:

@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from service.api.access import Caller
 from service.api.fields import Fields
 from service.config import Limits
 from service.domain.status import Status
@@ -31,8 +32,8 @@ class Plan(msgspec.Struct, frozen=True):
     progress_interval_s: float
 
 
-def planned(request: pb.WatchStatusesRequest, limits: Limits) -> Plan:
-    """Raises FieldsInvalid for what breaks a bound."""
+def planned(request: pb.WatchStatusesRequest, caller: Caller, limits: Limits) -> Plan:
+    """Raises FieldsInvalid for what breaks a bound, InstanceDenied."""
     fields = Fields()
     given = request.WhichOneof("start")
     if given is not None and given != "from_time" and not getattr(request, given):
@@ -50,7 +51,7 @@ def planned(request: pb.WatchStatusesRequest, limits: Limits) -> Plan:
         cursor=request.cursor,
         from_time_us=from_time_us,
         wanted=FeedFilter(
-            instances=frozenset(request.filter.instances),
+            instances=caller.among(request.filter.instances),
             message_ids=frozenset(request.filter.message_ids),
             phones=frozenset(request.filter.phones),
             statuses=frozenset(Status(status) for status in request.filter.statuses),

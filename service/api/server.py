@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2 import (
@@ -20,18 +20,28 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 
 from service import ports
-from service.api.calls import Policy, Rpc, StreamHandler, UnaryHandler
-from service.config import Bind
+from service.api.access import Role
+from service.api.calls import Policy, Rpc, Serve, StreamHandler, UnaryHandler
+from service.api.health import Health
+from service.config import Bind, Limits
 from service.errors import AddressInUse
 from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.tls import TlsFiles
 
 _SERVICES: tuple[ServiceDescriptor, ...] = tuple(pb.DESCRIPTOR.services_by_name.values())
+_ROLES: dict[str, Role | None] = {
+    "MessageStatusService": "reader",
+    "AdminService": "admin",
+    "Health": None,
+}
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 _WAITING = {"WaitForStatus"}
 """Unary calls that mostly wait."""
 
 _LINGER_S = 0.2
 """How long calls are still refused with SHUTTING_DOWN once a drain has begun."""
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+_REFLECTION = "ServerReflectionInfo"
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # A request is a few ids; the largest is a filter of 2,000 values.
@@ -45,6 +55,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # Dead peers are found although a watcher only listens.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # What metadata may hold in all; a few hundred bytes are usual.
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
     # Keeps the transport's window small: a stalled client absorbs 100 frames instead of 5,000.
     ("grpc.http2.bdp_probe", 0),
 )
@@ -56,28 +69,31 @@ class GrpcServer:
     def __init__(
         self,
         bind: Bind,
+        limits: Limits,
         policy: Policy,
         unary: Mapping[str, UnaryHandler],
         streams: Mapping[str, StreamHandler],
         *,
         shared_port: bool = False,
+        tls: TlsFiles | None = None,
     ) -> None:
         """Handlers by method name; the names are unique over both services."""
         self._shared_port = shared_port
+        self._tls = tls
         self._bind = bind
         self._policy = policy
         # 1 by default: a second server would silently share the port.
-        self._server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", shared_port)])
-        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(
+            options=[*_OPTIONS, *_bounds(limits), ("grpc.so_reuseport", shared_port)]
+        )
+        self._health = Health((service.full_name for service in _SERVICES), limits.request_s)
         for service in _SERVICES:
             handlers = {
                 method.name: self._handler(service, method, unary, streams)
                 for method in service.methods
             }
-            self._server.add_generic_rpc_handlers(
-                (grpc.method_handlers_generic_handler(service.full_name, handlers),)
-            )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            self._add(service.full_name, handlers)
+        self._add_health()
         self._add_reflection()
         self._linger_until_s = 0.0
         self.port = 0
@@ -89,19 +105,22 @@ class GrpcServer:
             # gRPC would log its own lines about a taken address, and hide the system's reason.
             ports.listening("GRPC_BIND", self._bind).close()
         try:
-            self.port = self._server.add_insecure_port(str(self._bind))
+            self.port = (
+                self._server.add_insecure_port(str(self._bind))
+                if self._tls is None
+                else self._server.add_secure_port(str(self._bind), _credentials(self._tls))
+            )
         except RuntimeError as error:
             raise AddressInUse(
                 "PLUGSTATUS_GRPC_BIND", str(self._bind), "it was taken meanwhile"
             ) from error
         await self._server.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
-    async def begin_drain(self) -> None:
+    def begin_drain(self) -> None:
         """Report NOT_SERVING and refuse new calls; those under way go on."""
         self._policy.begin_drain()
         self._linger_until_s = asyncio.get_running_loop().time() + _LINGER_S
-        await self._health.enter_graceful_shutdown()
+        self._health.begin_drain()
 
     async def stop(self, grace_s: float) -> None:
         """Wait so long for what is still under way, then cut it off. Idempotent."""
@@ -116,9 +135,10 @@ class GrpcServer:
         # Health and reflection streams never end by themselves; ours have by now.
         await self._server.stop(grace=0.2)
 
-    async def _set_health(self, status: int) -> None:
-        for name in ("", *(service.full_name for service in _SERVICES)):
-            await self._health.set(name, status)
+    def _add(self, service: str, handlers: "dict[str, grpc.RpcMethodHandler[Any, Any]]") -> None:
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, handlers),)
+        )
 
     def _handler(
         self,
@@ -129,35 +149,69 @@ class GrpcServer:
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         parse = GetMessageClass(method.input_type).FromString
         kind = "server_stream" if method.server_streaming else "unary"
-        rpc = Rpc(service.full_name, method.name, kind)
+        rpc = Rpc(service.full_name, method.name, kind, _ROLES[service.name])
         if method.server_streaming:
-            serve = self._policy.stream(rpc, parse, streams[method.name])
-            # Frames come encoded already, once for all the watchers they go to.
-            return grpc.unary_stream_rpc_method_handler(serve, bytes, bytes)
+            return _frames(self._policy.stream(rpc, parse, streams[method.name]))
         waits = method.name in _WAITING
         respond = self._policy.unary(rpc, parse, unary[method.name], waits=waits)
         encode = GetMessageClass(method.output_type).SerializeToString
-        return grpc.unary_unary_rpc_method_handler(respond, bytes, encode)
+        # As if there were a stream of requests, so that it is the policy that reads the one.
+        return grpc.stream_unary_rpc_method_handler(respond, bytes, encode)
+
+    def _add_health(self) -> None:
+        unary = {"Check": self._health.check}
+        streams = {"Watch": self._health.watch}
+        self._add(
+            _HEALTH.full_name,
+            {
+                name: self._handler(_HEALTH, _HEALTH.methods_by_name[name], unary, streams)
+                for name in (*unary, *streams)
+            },
+        )
 
     def _add_reflection(self) -> None:
         names = (
             *(service.full_name for service in _SERVICES),
-            health.SERVICE_NAME,
+            _HEALTH.full_name,
             reflection.SERVICE_NAME,
             _REFLECTION_V1,
         )
-        reflection.enable_server_reflection(names, self._server)
+        converse = ReflectionServicer(names).ServerReflectionInfo
         # The package offers v1alpha only; the messages of v1 are the same, and newer tools ask
         # for it first.
-        handler = grpc.stream_stream_rpc_method_handler(
-            ReflectionServicer(names).ServerReflectionInfo,
-            ServerReflectionRequest.FromString,
-            ServerReflectionResponse.SerializeToString,
-        )
-        self._server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(
-                    _REFLECTION_V1, {"ServerReflectionInfo": handler}
-                ),
+        for service in (_REFLECTION_V1, reflection.SERVICE_NAME):
+            rpc = Rpc(service, _REFLECTION, "bidi_stream", "reader")
+            handler = grpc.stream_stream_rpc_method_handler(
+                self._policy.conversation(rpc, converse),
+                ServerReflectionRequest.FromString,
+                ServerReflectionResponse.SerializeToString,
             )
+            self._add(service, {_REFLECTION: handler})
+
+
+def _frames(serve: Serve) -> "grpc.RpcMethodHandler[Any, Any]":
+    # Frames come encoded already, once for all the watchers they go to.
+    return grpc.stream_stream_rpc_method_handler(serve, bytes, bytes)
+
+
+def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """Those of the moment of each handshake."""
+
+    def current() -> grpc.ServerCertificateConfiguration:
+        chain = files.current()
+        return grpc.ssl_server_certificate_configuration(
+            [(chain.key, chain.certificate)], chain.client_ca or None
         )
+
+    # Whether clients need a certificate is settled for as long as the server runs.
+    mutual = bool(files.current().client_ca)
+    return grpc.dynamic_ssl_server_credentials(current(), current, mutual)
+
+
+def _bounds(limits: Limits) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.max_allowed_incoming_connections", limits.grpc_connections_max),
+        ("grpc.max_connection_idle_ms", int(limits.grpc_idle_connection_s * 1_000)),
+        # Until TLS stands and HTTP/2 has begun.
+        ("grpc.server_handshake_timeout_ms", int(limits.request_s * 1_000)),
+    )

@@ -46,16 +46,20 @@ class ServiceStatus:
         self._start_time_us = clock.now_us()
 
     async def get(
-        self, _request: pb.GetServiceStatusRequest, _call: Call
+        self, _request: pb.GetServiceStatusRequest, call: Call
     ) -> pb.GetServiceStatusResponse:
-        """Raises LogUnavailable, ViewsUnavailable."""
+        """To a token that is limited to instances nothing of the others is told.
+
+        Raises LogUnavailable, ViewsUnavailable.
+        """
+        caller = call.caller
         checkpoint, instances = await self._views.run(
-            lambda views: (views.checkpoint(), views.instances("", _LISTED_MAX))
+            lambda views: (views.checkpoint(), views.instances("", _LISTED_MAX, caller.instances))
         )
         identity, head, lag_us, removals = await self._log.run(
             lambda log: (*self._lag(log, checkpoint), log.removals())
         )
-        watchers = self._watchers.states()
+        watchers = self._watchers.states(caller)
         return pb.GetServiceStatusResponse(
             version=__version__,
             roles=self._roles,
@@ -70,7 +74,7 @@ class ServiceStatus:
             watcher_count=len(watchers),
             watchers_max=self._config.watchers_max,
             watcher_queue_bytes_max=self._config.limits.watcher_queue_bytes_max,
-            wait_count=len(self._waits),
+            wait_count=0 if caller.instances else len(self._waits),
             instances=[_instance(instance) for instance in instances],
             stores=[
                 pb.StoreStatus(
@@ -81,7 +85,7 @@ class ServiceStatus:
                 )
                 for store in self._stores
             ],
-            removals=_removals(removals),
+            removals=None if caller.instances else _removals(removals),
         )
 
     def _lag(self, log: LogReader, checkpoint: Checkpoint) -> tuple[str, Mark, int]:

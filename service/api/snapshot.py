@@ -17,6 +17,7 @@ A cursor inside the snapshot names P and the key it is behind: that is all a pag
 server can go on with it. It names an instance by a digest; the views know every instance.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from service import errors
@@ -49,11 +50,19 @@ class SnapshotFrames(NamedTuple):
 class Snapshot:
     """How far one watcher's snapshot is."""
 
-    def __init__(self, as_of: Point, behind: InSnapshot, cursors: CursorCodec) -> None:
+    def __init__(
+        self,
+        as_of: Point,
+        behind: InSnapshot,
+        cursors: CursorCodec,
+        instances: Collection[str] = (),
+    ) -> None:
+        """`instances`: the only ones there are for the watcher, if there are any."""
         self.as_of = as_of
         self.behind = behind
         """Everything up to here was sent or passed over."""
         self._cursors = cursors
+        self._instances = instances
         self._key: MessageKey | None = None
 
     def cursor(self) -> str:
@@ -66,7 +75,7 @@ class Snapshot:
         has removed what follows the snapshot; CursorDiverged if no server can have begun it.
         """
         if self._key is None:
-            self._key = _key(views, self.behind)
+            self._key = _key(views, self.behind, self._instances)
         page = views.snapshot(
             self._key, self.as_of.place.position, wanted, limits.snapshot_messages_max
         )
@@ -88,11 +97,11 @@ class Snapshot:
         return SnapshotFrames(page.generation, ready, page.end and InSnapshot.behind(page.end))
 
 
-def _key(views: ViewsReader, behind: InSnapshot) -> MessageKey:
+def _key(views: ViewsReader, behind: InSnapshot, instances: Collection[str]) -> MessageKey:
     if behind == BEFORE_ALL_MESSAGES:
         return MessageKey("", "")
     name = ""
-    while known := views.instances(name, _INSTANCES_PAGE):
+    while known := views.instances(name, _INSTANCES_PAGE, instances):
         for instance in known:
             if instance_digest(instance.instance) == behind.instance_digest:
                 return MessageKey(instance.instance, behind.message_id)

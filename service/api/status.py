@@ -51,17 +51,18 @@ class MessageStatuses:
         fields.message_id("message_id", request.message_id)
         fields.instance("instance", request.instance)
         fields.done()
+        instances = call.caller.visible(request.instance)
         if request.min_cursor:
             point = await self._starts.at_cursor(request.min_cursor)
             wait_s = min(call.time_left_s, self._limits.min_cursor_wait_s)
             await self._hub.reached(point.place.position, wait_s)
         message = await self._views.run(
-            lambda views: lookup.the_one(views, request.instance, request.message_id)
+            lambda views: lookup.the_one(views, instances, request.message_id)
         )
         return pb.GetMessageStatusResponse(message=encode.message_status(message, self._cursors))
 
     async def batch_get(
-        self, request: pb.BatchGetMessageStatusesRequest, _call: Call
+        self, request: pb.BatchGetMessageStatusesRequest, call: Call
     ) -> pb.BatchGetMessageStatusesResponse:
         """Each id once, in the order asked; what is missing or ambiguous is named."""
         fields = Fields()
@@ -70,9 +71,10 @@ class MessageStatuses:
                 fields.message_id(f"message_ids[{place}]", message_id)
         fields.instance("instance", request.instance)
         fields.done()
+        instances = call.caller.visible(request.instance)
         ids = list(dict.fromkeys(request.message_ids))
         found = await self._views.run(
-            lambda views: [lookup.candidates(views, request.instance, one) for one in ids]
+            lambda views: [lookup.candidates(views, instances, one) for one in ids]
         )
         response = pb.BatchGetMessageStatusesResponse()
         for message_id, messages in zip(ids, found, strict=True):
@@ -97,7 +99,7 @@ class MessageStatuses:
         fields.done()
         wait = Wait(
             request.message_id,
-            request.instance,
+            call.caller.visible(request.instance),
             Status(request.at_least),
             ignore_failure=request.ignore_failure,
         )
@@ -108,7 +110,7 @@ class MessageStatuses:
         self._metrics.waits.inc()
         try:
             async with asyncio.timeout(wait_s):
-                message = await self._arrival(wait, request)
+                message = await self._arrival(wait)
         except TimeoutError:
             raise errors.WaitTimedOut(wait_s) from None
         finally:
@@ -116,16 +118,16 @@ class MessageStatuses:
             self._metrics.waits.dec()
         return pb.WaitForStatusResponse(message=encode.message_status(message, self._cursors))
 
-    async def _arrival(self, wait: Wait, request: pb.WaitForStatusRequest) -> Message:
+    async def _arrival(self, wait: Wait) -> Message:
         while True:
             wait.listen()
             found = await self._views.run(
-                lambda views: lookup.candidates(views, request.instance, request.message_id)
+                lambda views: lookup.candidates(views, wait.instances, wait.message_id)
             )
             wait.look(found)
             if len(found) > 1:
                 raise errors.AmbiguousMessageId(
-                    request.message_id, [message.instance for message in found]
+                    wait.message_id, [message.instance for message in found]
                 )
             if found and wait.satisfied_by(found[0].status):
                 return found[0]

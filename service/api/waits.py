@@ -7,7 +7,7 @@ it finds there decides. So the answer is what GetMessageStatus says at that mome
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from service import errors
 from service.domain.message import Message
@@ -25,11 +25,16 @@ class Wait:
     """One call that waits."""
 
     def __init__(
-        self, message_id: str, instance: str, at_least: Status, *, ignore_failure: bool
+        self,
+        message_id: str,
+        instances: Collection[str],
+        at_least: Status,
+        *,
+        ignore_failure: bool,
     ) -> None:
-        """`instance` may be empty: then any, as long as only one has the id."""
+        """In whichever of these instances, or of all if there are none, has the id alone."""
         self.message_id = message_id
-        self._instance = instance
+        self.instances = instances
         self._at_least = at_least
         self._ignore_failure = ignore_failure
         self._known: set[str] = set()
@@ -47,7 +52,7 @@ class Wait:
 
     def hear(self, row: FeedRow) -> None:
         """Wakes up if the report can matter: by its status, or as another instance's."""
-        if self._instance in ("", row.instance) and (
+        if (not self.instances or row.instance in self.instances) and (
             self.satisfied_by(row.status) or row.instance not in self._known
         ):
             self.wake()

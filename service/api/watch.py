@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from service import errors
-from service.api.calls import Call
+from service.api.calls import Call, Write
 from service.api.hub import Ending, Hub
 from service.api.live import LiveQueue
 from service.api.packing import packed
@@ -41,12 +41,9 @@ from service.domain.events import END_OF_CALLBACK, Mark, Place, Point, Position,
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.views.store import ViewsReader
 from service.wire import frames
-from service.wire.cursor import BEFORE_ALL_MESSAGES, CursorCodec
+from service.wire.cursor import BEFORE_ALL_MESSAGES, CursorCodec, InSnapshot
 
 ResultT = TypeVar("ResultT")
-
-Write = Callable[[bytes], Awaitable[None]]
-"""Hands one encoded WatchStatusesResponse to the transport; returns once it was accepted."""
 
 _CLOSING = {
     Ending.SHUTTING_DOWN: pb.CLOSING_REASON_SHUTTING_DOWN,
@@ -123,11 +120,11 @@ class Watcher:
             case Start.CURSOR:
                 self.point, inside = await starts.resumed(self.plan.cursor)
                 if inside is not None:
-                    self._snapshot = Snapshot(self.point, inside, self._shared.cursors)
+                    self._snapshot = self._new_snapshot(inside)
             case Start.TIME:
                 self.point = await starts.at_time(self.plan.from_time_us) or self.point
             case Start.SNAPSHOT:
-                self._snapshot = Snapshot(self.point, BEFORE_ALL_MESSAGES, self._shared.cursors)
+                self._snapshot = self._new_snapshot(BEFORE_ALL_MESSAGES)
             case Start.NOW:
                 pass
         await self._send(frames.opened(self._cursor(), self._generation))
@@ -282,6 +279,9 @@ class Watcher:
                 await self._write(encoded)
         except TimeoutError:
             raise errors.WatcherStalled(self._shared.stall_s) from None
+
+    def _new_snapshot(self, behind: InSnapshot) -> Snapshot:
+        return Snapshot(self.point, behind, self._shared.cursors, self.call.caller.instances)
 
     def _new_queue(self) -> LiveQueue:
         return LiveQueue(

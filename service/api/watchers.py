@@ -3,9 +3,11 @@
 from typing import NamedTuple
 
 from service import errors
-from service.api.calls import Call
+from service.api.access import Caller
+from service.api.calls import Call, Write
+from service.api.lanes import Lane, Limit
 from service.api.plan import in_short, planned
-from service.api.watch import STEPS, Shared, Watcher, Write
+from service.api.watch import STEPS, Shared, Watcher
 from service.domain.events import Point
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.telemetry import Metrics
@@ -28,23 +30,34 @@ class Watchers:
     def __init__(self, shared: Shared, metrics: Metrics, watchers_max: int) -> None:
         self._shared = shared
         self._metrics = metrics
-        self._watchers_max = watchers_max
+        self._lane = Lane(
+            Limit("watchers_max", watchers_max),
+            Limit("watchers_of_token_max", shared.limits.watchers_of_token_max),
+            errors.TooManyWatchers,
+        )
         self._open: dict[Watcher, None] = {}
 
-    def states(self) -> list[WatcherState]:
-        """Of every open watcher, longest open first."""
-        return [_state(watcher) for watcher in self._open]
+    def states(self, caller: Caller) -> list[WatcherState]:
+        """Of every open watcher that watches nothing the caller may not see, longest open first."""
+        return [
+            _state(watcher)
+            for watcher in self._open
+            if not caller.instances
+            or (watcher.plan.wanted.instances and watcher.plan.wanted.instances <= caller.instances)
+        ]
 
     async def watch(self, request: pb.WatchStatusesRequest, call: Call, write: Write) -> None:
         """Serve one watcher until it is cancelled, or ended by Closing.
 
-        Raises FieldsInvalid, CursorError, TooManyWatchers, LogUnavailable before Opened;
-        CursorExpired, WatcherStalled, ViewsUnavailable afterwards too.
+        Raises FieldsInvalid, InstanceDenied, CursorError, LimitExceeded (TooManyWatchers),
+        LogUnavailable before Opened; CursorExpired, WatcherStalled, ViewsUnavailable afterwards
+        too.
         """
-        plan = planned(request, self._shared.limits)
-        if len(self._open) >= self._watchers_max:
-            raise errors.TooManyWatchers("watchers_max", self._watchers_max)
-        watcher = Watcher(self._shared, plan, call, write)
+        plan = planned(request, call.caller, self._shared.limits)
+        with self._lane.place(call.caller):
+            await self._serve(Watcher(self._shared, plan, call, write))
+
+    async def _serve(self, watcher: Watcher) -> None:
         self._open[watcher] = None
         self._metrics.watchers.inc()
         try:
@@ -59,7 +72,7 @@ def _state(watcher: Watcher) -> WatcherState:
     return WatcherState(
         start_time_us=watcher.start_time_us,
         peer=watcher.call.peer,
-        caller=watcher.call.caller,
+        caller=watcher.call.caller.name,
         filter=in_short(watcher.plan.wanted),
         phase=STEPS[watcher.phase].shown,
         point=watcher.point,

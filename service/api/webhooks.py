@@ -26,6 +26,7 @@ import structlog
 
 from service import errors
 from service.api import outcomes
+from service.api.access import Caller
 from service.api.fields import Fields
 from service.api.outcomes import Heard
 from service.clock import Clock
@@ -112,15 +113,15 @@ class WebhookUpdates:
         self._under_way: set[str] = set()
 
     async def update(
-        self, instance: str, url: str, validate_only: bool, request_id: str, caller: str
+        self, instance: str, url: str, validate_only: bool, request_id: str, caller: Caller
     ) -> WebhookUpdate:
         """Have PlugChat call `url`; returns the accepted update, within `webhook_update_s`.
 
         With `validate_only` nothing is sent or recorded, and the state is UNSPECIFIED. With a
         `request_id` whose answer was heard before, that answer is returned or raised again.
 
-        Raises FieldsInvalid, CredentialsMissing or RequestIdReused for what has to be changed
-        first, and the ProviderError of PlugChat's answer. Raises LimitExceeded if too many
+        Raises FieldsInvalid, InstanceDenied, CredentialsMissing or RequestIdReused for what has to
+        be changed first, and the ProviderError of PlugChat's answer; LimitExceeded if too many
         updates are under way, or the instance's turn does not come in time; ViewsBehind or
         ViewsUnavailable if a request id cannot be looked up; LogUnavailable if the attempt
         cannot be recorded: then nothing was sent. Also LogUnavailable if the outcome cannot, and
@@ -143,14 +144,15 @@ class WebhookUpdates:
             if not task.done():
                 task.add_done_callback(_log_defect)
 
-    async def get(self, instance: str) -> WebhookUpdate:
+    async def get(self, instance: str, caller: Caller) -> WebhookUpdate:
         """The instance's last attempt.
 
-        Raises FieldsInvalid, WebhookNotFound if there was none, ViewsUnavailable.
+        Raises FieldsInvalid, InstanceDenied, WebhookNotFound if there was none, ViewsUnavailable.
         """
         fields = Fields()
         fields.instance("instance", instance, required=True)
         fields.done()
+        caller.visible(instance)
         last = await self._views.run(lambda views: views.last_webhook(instance))
         if last is None:
             raise errors.WebhookNotFound(instance)
@@ -187,7 +189,7 @@ class WebhookUpdates:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _wanted(self, instance: str, url: str, request_id: str, caller: str) -> _Wanted:
+    def _wanted(self, instance: str, url: str, request_id: str, caller: Caller) -> _Wanted:
         fields = Fields()
         fields.instance("instance", instance, required=True)
         for path, fault in webhook_url.violations(
@@ -199,13 +201,14 @@ class WebhookUpdates:
         if request_id and not _UUID.fullmatch(request_id):
             fields.refuse("request_id", "must be a UUID, as 8-4-4-4-12 hexadecimal digits")
         fields.done()
+        caller.visible(instance)
         return _Wanted(
             instance=instance,
             url=Secret(url),
             url_redacted=webhook_url.redacted(url),
             url_sha256=webhook_url.sha256(url),
             request_id=request_id.lower(),
-            caller=caller,
+            caller=caller.name,
             begun_s=self._clock.monotonic_s(),
         )
 

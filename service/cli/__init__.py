@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 the answer is no (absent, timed out, refused, in use, not 
 """
 
 import gc
+import os
 import sys
 from importlib import import_module
 from typing import ClassVar
@@ -36,6 +37,7 @@ class _Commands(click.Group):
         "forget": "upkeep",
         "copy": "copying",
         "simulate": "simulating",
+        "token": "tokens",
     }
 
     def list_commands(self, _context: click.Context) -> list[str]:
@@ -77,6 +79,8 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point: one line and an exit code for every expected fault."""
+    # gRPC writes a line of its own for every handshake that fails, whoever knocks.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:

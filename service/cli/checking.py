@@ -5,7 +5,9 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from service.clock import SystemClock
+from service import tls
+from service.api.access import Access
+from service.clock import US_PER_S, SystemClock
 from service.config import PREFIX, Config
 from service.database import schema
 from service.database.lock import holder_of
@@ -16,12 +18,14 @@ from service.ingress.tokens import WebhookTokens
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
 from service.stores import Stores
+from service.tls import TlsFiles
 from service.workers import spools
 
 Check = Callable[[], str]
 """Says what was found. Raises OperatorError or RetryLater with what to do."""
 
 _FIXED_SQLITE = (3, 51, 3)
+_SOON_US = 14 * 24 * 3_600 * US_PER_S
 
 
 def checks(config: Config) -> Iterator[tuple[str, Check]]:
@@ -37,6 +41,9 @@ def checks(config: Config) -> Iterator[tuple[str, Check]]:
     if config.spool:
         yield "spool", lambda: _spool(config)
     yield "webhook token", lambda: _webhook_token(config)
+    yield "API tokens", lambda: _api_tokens(config)
+    yield "TLS for HTTP", lambda: _tls(tls.of_http(config, SystemClock()))
+    yield "TLS for gRPC", lambda: _tls(tls.of_grpc(config, SystemClock()))
     yield "PlugChat", lambda: _plugchat(config)
 
 
@@ -105,6 +112,33 @@ def _webhook_token(config: Config) -> str:
     if count:
         return f"{count} accepted"
     return f"none: whoever reaches {config.http_bind} can post ({PREFIX}WEBHOOK_TOKEN)"
+
+
+def _api_tokens(config: Config) -> str:
+    callers = Access(config, SystemClock()).callers()
+    if not callers:
+        return f"none: whoever reaches {config.grpc_bind} is admin ({PREFIX}API_TOKENS_FILE)"
+    admins = sum("admin" in caller.roles for caller in callers)
+    limited = sum(bool(caller.instances) for caller in callers)
+    return f"{len(callers)}, of which {admins} admin, {limited} limited to some instances"
+
+
+def _tls(files: TlsFiles | None) -> str:
+    if files is None:
+        return "none: what goes over it can be read on its way"
+    chain = files.current()
+    now_us = SystemClock().now_us()
+    day = tls.date_of(chain.not_after_us)
+    if not chain.not_before_us <= now_us <= chain.not_after_us:
+        if now_us > chain.not_after_us:
+            raise StoreUnusable(f"the certificate expired on {day}: replace it and its key")
+        raise StoreUnusable(
+            f"the certificate is valid only from {tls.date_of(chain.not_before_us)} on: look at "
+            "this machine's clock, or replace it"
+        )
+    mutual = ", clients need one too" if chain.client_ca else ""
+    soon = ": replace it soon" if chain.not_after_us - now_us < _SOON_US else ""
+    return f"for {', '.join(chain.names)}{mutual}, until {day}{soon}"
 
 
 def _plugchat(config: Config) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from service import config
+from service import config, errors
 from service.cli.failures import explained
 from service.client import CallFailed, StatusClient
 
@@ -22,6 +22,26 @@ class Target(NamedTuple):
     address: str
     token: str
     ca_file: Path | None
+    certificate_file: Path | None
+    key_file: Path | None
+
+    def client(self) -> StatusClient:
+        """Raises ConfigInvalid if what was given cannot be used."""
+        try:
+            return StatusClient(
+                self.address,
+                token=self.token,
+                ca_file=self.ca_file,
+                certificate_file=self.certificate_file,
+                key_file=self.key_file,
+            )
+        except OSError as error:
+            fault = f"{error.filename} cannot be read: {error.strerror}"
+            raise errors.ConfigInvalid(f"{config.PREFIX}API_…_FILE", fault) from None
+        except ValueError as error:
+            raise errors.ConfigInvalid(
+                f"{config.PREFIX}API_CA_FILE", f"is missing: {error}"
+            ) from None
 
 
 def setting_options(settings: tuple[config.Setting, ...]) -> Callable[[Command], Command]:
@@ -29,8 +49,7 @@ def setting_options(settings: tuple[config.Setting, ...]) -> Callable[[Command],
 
     def decorate(command: Command) -> Command:
         for setting in reversed(settings):
-            if setting.offered:
-                command = _option(setting)(command)
+            command = _option(setting)(command)
         return command
 
     return decorate
@@ -60,12 +79,20 @@ instance_option = click.option("--instance", default="", metavar="NAME", help="T
 
 
 def target_of(options: dict[str, str | None]) -> Target:
-    """From the three client options; the address defaults to the gRPC bind."""
+    """From the client options; the address defaults to the gRPC bind."""
     address = options["api_target"] or os.environ.get(f"{config.PREFIX}GRPC_BIND", "")
     default = next(s.default for s in config.SETTINGS if s.name == "GRPC_BIND")
-    ca_file = options["api_ca_file"]
+
+    def path(name: str) -> Path | None:
+        given = options[name]
+        return Path(given) if given else None
+
     return Target(
-        address or default, options["api_token"] or "", Path(ca_file) if ca_file else None
+        address or default,
+        options["api_token"] or "",
+        path("api_ca_file"),
+        path("api_cert_file"),
+        path("api_key_file"),
     )
 
 
@@ -73,9 +100,7 @@ def run(target: Target, ask: Callable[[StatusClient], Awaitable[ResultT]]) -> Re
     """Ask the server. Raises CallFailed, or Unreachable if nothing answers there."""
 
     async def asked() -> ResultT:
-        async with StatusClient(
-            target.address, token=target.token, ca_file=target.ca_file
-        ) as client:
+        async with target.client() as client:
             return await ask(client)
 
     try:

@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from ipaddress import ip_address
 
 import click
 
@@ -21,7 +20,7 @@ from service.cli.options import (
 )
 from service.cli.output import plain
 from service.cli.progress import ProgressBar
-from service.client import StatusClient
+from service.client import StatusClient, is_loopback
 from service.clock import SystemClock
 from service.config import Config
 from service.core import Core
@@ -124,7 +123,7 @@ def _done(
                 ) from None
             settings = config.load(given_settings(options), insecure=True)
             # A server elsewhere has its stores there: those here are not the ones that were meant.
-            if not _is_here(target.address) or not Stores(settings).exist():
+            if not is_loopback(target.address) or not Stores(settings).exist():
                 raise
             click.echo(
                 f"no plugstatus answers at {target.address}: working on the stores in "
@@ -135,14 +134,6 @@ def _done(
             last = run_async(_followed(_worked(settings, work), bar))
     click.echo(plain(last[0].note))
     return last
-
-
-def _is_here(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _followed(steps: AsyncIterator[Step], bar: ProgressBar) -> Step:

@@ -14,7 +14,7 @@ caller generated from the same proto file.
                 ...
 """
 
-from service.client.client import StatusClient
+from service.client.client import StatusClient, is_loopback
 from service.client.cursor_file import Bookmark, CursorFile, CursorFileError, CursorFileInUse
 from service.client.failures import CallFailed
 from service.client.retry import RetryPolicy
@@ -49,4 +49,5 @@ __all__ = [
     "StatusClient",
     "Update",
     "Watch",
+    "is_loopback",
 ]

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -41,6 +42,15 @@ _READY, _REFUSED = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRAN
 ResponseT = TypeVar("ResponseT")
 
 
+def is_loopback(target: str) -> bool:
+    """Whether HOST:PORT is on this machine; False for every other way to name a server."""
+    host = target.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class StatusClient:
     """One channel to one server. Every call raises CallFailed when it fails.
 
@@ -53,19 +63,36 @@ class StatusClient:
         *,
         token: str = "",
         ca_file: Path | None = None,
+        certificate_file: Path | None = None,
+        key_file: Path | None = None,
         retry: RetryPolicy = _RETRY,
     ) -> None:
         """Nothing is connected yet.
 
         `target` is HOST:PORT, or any other name that gRPC resolves. Without `ca_file`, the PEM file
-        of the CA that signed the server's certificate, the channel is plain; a token is only ever
-        sent over TLS. `retry` is for `watch` and `wait`; other calls are made once.
+        of the CA that signed the server's certificate, the channel is plain. `certificate_file` and
+        `key_file`, PEM too, are for a server that wants a certificate of its clients. `retry` is
+        for `watch` and `wait`; other calls are made once.
+
+        Raises ValueError for a token that would leave this machine without TLS, or cannot be one,
+        and for a certificate without a CA file or without its key; OSError for a file that cannot
+        be read.
         """
-        self._metadata = (("authorization", f"Bearer {token}"),) if token and ca_file else ()
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            raise ValueError("a token has characters that none has: copy it again")
+        if token and ca_file is None and not is_loopback(target):
+            raise ValueError(f"a token is sent over TLS or loopback only, and {target} is neither")
+        if bool(certificate_file) != bool(key_file) or (certificate_file and not ca_file):
+            raise ValueError("a client's certificate needs its key and the server's CA file")
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         if ca_file is None:
             self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
         else:
-            credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())
+            credentials = grpc.ssl_channel_credentials(
+                ca_file.read_bytes(),
+                key_file.read_bytes() if key_file else None,
+                certificate_file.read_bytes() if certificate_file else None,
+            )
             self._channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
         self._retry = retry
         self._watches: set[Watch] = set()

@@ -79,10 +79,27 @@ class Limits:
     """Pause before a store that failed is tried again."""
     readers_max: int = 4
     """Reading connections a store, for each use: questions, and watchers that catch up."""
+    grpc_connections_max: int = 20_000
+    """Beyond it a connection is closed at once."""
+    grpc_idle_connection_s: float = 600.0
+    """A connection without a call; its client connects again by itself."""
+    token_instances_max: int = 1_000
+    """Instances a token may be limited to."""
     unary_calls_max: int = 1_000
-    """Unary calls under way at once."""
+    """Unary calls under way at once, streams that are being opened included."""
+    unary_calls_of_token_max: int = 500
+    """Of them with one token, so that no caller takes every place; likewise below."""
     waits_max: int = 10_000
     """WaitForStatus calls under way at once."""
+    waits_of_token_max: int = 5_000
+    watchers_of_token_max: int = 5_000
+    """Watch streams open at once with one token; of all tokens together: WATCHERS_MAX."""
+    long_tasks_max: int = 10
+    """RebuildViews and Forget calls under way, or waiting for their turn."""
+    health_calls_max: int = 1_000
+    """Calls of the health service, which needs no token."""
+    reflections_max: int = 100
+    """Reflection streams open at once."""
     wait_s: float = 60.0
     """How long WaitForStatus waits for a caller that set no deadline."""
     min_cursor_wait_s: float = 30.0

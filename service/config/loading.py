@@ -73,6 +73,12 @@ def load(values: Mapping[str, str], *, insecure: bool = False, workers: int = 1)
             lambda host: _HOST.fullmatch(host) is not None,
             "a host name",
         ),
+        api_tokens_file=_file("API_TOKENS_FILE", text["API_TOKENS_FILE"]),
+        http_tls_cert=_file("HTTP_TLS_CERT", text["HTTP_TLS_CERT"]),
+        http_tls_key=_file("HTTP_TLS_KEY", text["HTTP_TLS_KEY"]),
+        grpc_tls_cert=_file("GRPC_TLS_CERT", text["GRPC_TLS_CERT"]),
+        grpc_tls_key=_file("GRPC_TLS_KEY", text["GRPC_TLS_KEY"]),
+        grpc_tls_client_ca=_file("GRPC_TLS_CLIENT_CA", text["GRPC_TLS_CLIENT_CA"]),
         workers=workers,
     )
     _check_together(config, insecure=insecure)
@@ -109,8 +115,6 @@ def parse_bind(name: str, text: str) -> Bind:
 
 def _given(setting: Setting, values: Mapping[str, str]) -> str:
     given = values.get(setting.name)
-    if given and not setting.offered:
-        raise ConfigInvalid(setting.variable, "is not offered by this version: leave it unset")
     if given is None or (given == "" and not setting.empty_is_a_value):
         return setting.default
     return given
@@ -137,19 +141,48 @@ def _check_together(config: Config, *, insecure: bool) -> None:
         raise ConfigInvalid(
             PREFIX + "PLUGCHAT_AUTHORIZATION", "must be printable ASCII: copy it again"
         )
-    if insecure:
-        return
+    _check_tls(config)
+    if config.ops_bind == config.http_bind and not config.ops_bind.is_loopback:
+        raise ConfigInvalid(
+            PREFIX + "OPS_BIND",
+            "is the callbacks' address, and whoever can post there could read the metrics: give "
+            "it one of its own, or leave it unset for 127.0.0.1:9090",
+        )
+    if not insecure:
+        _check_exposure(config)
+
+
+def _check_tls(config: Config) -> None:
+    for side in ("HTTP_TLS", "GRPC_TLS"):
+        certificate, key = (getattr(config, f"{side}_{part}".lower()) for part in ("CERT", "KEY"))
+        if bool(certificate) != bool(key):
+            missing = "KEY" if certificate else "CERT"
+            raise ConfigInvalid(
+                f"{PREFIX}{side}_{missing}", "is not set: certificate and key go together"
+            )
+    if config.grpc_tls_client_ca and not config.grpc_tls_cert:
+        raise ConfigInvalid(
+            PREFIX + "GRPC_TLS_CLIENT_CA",
+            "needs TLS: set PLUGSTATUS_GRPC_TLS_CERT and PLUGSTATUS_GRPC_TLS_KEY as well",
+        )
+
+
+def _check_exposure(config: Config) -> None:
     if not config.http_bind.is_loopback and not (config.webhook_token or config.webhook_token_file):
         raise ConfigInvalid(
             PREFIX + "HTTP_BIND",
             "is not loopback, and anybody could post: set PLUGSTATUS_WEBHOOK_TOKEN, or accept it "
             "with --insecure",
         )
-    if not config.grpc_bind.is_loopback:
+    fault = ""
+    if config.api_tokens_file is None:
+        fault = "anybody could call: set PLUGSTATUS_API_TOKENS_FILE"
+    elif config.grpc_tls_cert is None:
+        fault = "tokens would be readable on their way: set PLUGSTATUS_GRPC_TLS_CERT and _KEY"
+    if fault and not config.grpc_bind.is_loopback:
         raise ConfigInvalid(
             PREFIX + "GRPC_BIND",
-            "is not loopback, and anybody could call: this version has neither API tokens nor "
-            "TLS, so listen on 127.0.0.1, or accept it with --insecure",
+            f"is not loopback, and {fault}, listen on 127.0.0.1, or accept it with --insecure",
         )
 
 

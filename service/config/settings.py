@@ -16,8 +16,6 @@ class Setting(NamedTuple):
     shown_default: str = ""
     secret: bool = False
     empty_is_a_value: bool = False
-    offered: bool = True
-    """False: known to the contract, refused by this version rather than ignored."""
 
     @property
     def variable(self) -> str:
@@ -122,18 +120,43 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "RETENTION_DAYS", "DAYS", "", "Callbacks received longer ago are removed", "keep for ever"
     ),
-    Setting("API_TOKENS_FILE", "FILE", "", "Tokens of the API's callers", offered=False),
-    Setting("HTTP_TLS_CERT", "FILE", "", "TLS for HTTP", offered=False),
-    Setting("HTTP_TLS_KEY", "FILE", "", "TLS for HTTP", offered=False),
-    Setting("GRPC_TLS_CERT", "FILE", "", "TLS for gRPC", offered=False),
-    Setting("GRPC_TLS_KEY", "FILE", "", "TLS for gRPC", offered=False),
-    Setting("GRPC_TLS_CLIENT_CA", "FILE", "", "Mutual TLS for gRPC", offered=False),
+    Setting(
+        "API_TOKENS_FILE",
+        "FILE",
+        "",
+        "TOML with a [[token]] for each caller of the API; see `plugstatus token new`",
+        "none: loopback only, and every caller may do everything",
+    ),
+    Setting(
+        "HTTP_TLS_CERT", "FILE", "", "PEM of the certificate and its chain, for callbacks", "no TLS"
+    ),
+    Setting("HTTP_TLS_KEY", "FILE", "", "PEM of its key", "none"),
+    Setting("GRPC_TLS_CERT", "FILE", "", "The same for the gRPC API", "no TLS"),
+    Setting("GRPC_TLS_KEY", "FILE", "", "PEM of its key", "none"),
+    Setting(
+        "GRPC_TLS_CLIENT_CA",
+        "FILE",
+        "",
+        "PEM of the CA that has to have signed every API client's certificate",
+        "clients need none",
+    ),
 )
 
 CLIENT_SETTINGS: tuple[Setting, ...] = (
     Setting(
         "API_TARGET", "HOST:PORT", "", "The gRPC API the commands call", "PLUGSTATUS_GRPC_BIND"
     ),
-    Setting("API_TOKEN", "TOKEN", "", "Sent as a bearer token, over TLS only", "none", secret=True),
+    Setting(
+        "API_TOKEN",
+        "TOKEN",
+        "",
+        "Sent as a bearer token, over TLS or loopback only",
+        "none",
+        secret=True,
+    ),
     Setting("API_CA_FILE", "FILE", "", "PEM of the CA of the API's certificate", "no TLS"),
+    Setting(
+        "API_CERT_FILE", "FILE", "", "PEM of a certificate, where the API wants one of us", "none"
+    ),
+    Setting("API_KEY_FILE", "FILE", "", "PEM of its key", "none"),
 )

@@ -69,6 +69,14 @@ class Config:
     plugchat_authorization: Secret
     plugchat_ca_file: Path | None
     webhook_hosts: frozenset[str] | None
+    api_tokens_file: Path | None
+    """None: there are no tokens, and every caller may do everything."""
+    http_tls_cert: Path | None
+    """A certificate always comes with its key."""
+    http_tls_key: Path | None
+    grpc_tls_cert: Path | None
+    grpc_tls_key: Path | None
+    grpc_tls_client_ca: Path | None
     workers: int = 1
     """Processes on this machine."""
     shared_ports: bool = False

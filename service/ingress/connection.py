@@ -234,13 +234,15 @@ class Connection(HttpToolsProtocol):
     def hang_up(self) -> None:
         """Close, but let a peer that is still sending read the answer first."""
         self.pipeline.clear()
-        if self._sending is _Sending.BETWEEN or not self.transport.can_write_eof():
+        if self._sending is _Sending.BETWEEN:
             self.transport.close()
         elif not self.transport.is_closing():
             self._enter(_Sending.DISCARDING)
             self._wire_bytes = 0
             self.flow.resume_reading()
-            self.transport.write_eof()
+            # TLS has no half-closed state: the peer goes by the length of the answer.
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
 
     def _begin_answering(self, cycle: Cycle) -> None:
         if len(self.pipeline) >= self._limits.pipelined_requests_max:

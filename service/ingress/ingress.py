@@ -15,6 +15,7 @@ from service.ingress.callbacks import Appender, Callbacks
 from service.ingress.operations import Page, Readiness
 from service.ingress.server import HttpServer
 from service.ingress.tokens import WebhookTokens
+from service.tls import TlsFiles
 from service.wire.cursor import CursorCodec
 
 _DRAINING = "this process is shutting down"
@@ -35,8 +36,13 @@ class Ingress:
         appender: Appender,
         cursors: CursorCodec,
         readiness: Readiness,
+        tls: TlsFiles | None = None,
     ) -> None:
-        """Raises ConfigInvalid for webhook tokens that cannot be used. Listens to nothing yet."""
+        """`tls` is for the callbacks' address, operations paths on it included.
+
+        Raises ConfigInvalid for webhook tokens or a certificate that cannot be used. Listens to
+        nothing yet.
+        """
         self._readiness = readiness
         self._draining = False
         self._tokens = WebhookTokens(settings, clock)
@@ -57,6 +63,7 @@ class Ingress:
                 clock,
                 metrics,
                 shared_port=settings.shared_ports,
+                tls=tls,
             )
         if not shared:
             self._operations = HttpServer(

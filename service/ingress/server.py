@@ -21,6 +21,8 @@ from uvicorn.server import ServerState
 from service import config, ports, telemetry
 from service.clock import US_PER_S, Clock
 from service.ingress.connection import Connection
+from service.ingress.handshake import Handshake
+from service.tls import ServerContext, TlsFiles
 
 _log = structlog.get_logger(__name__)
 
@@ -51,8 +53,14 @@ class HttpServer:
         metrics: telemetry.Metrics,
         *,
         shared_port: bool = False,
+        tls: TlsFiles | None = None,
     ) -> None:
-        """`variable` is the setting that errors about the address name."""
+        """`variable` is the setting that errors about the address name.
+
+        Raises ConfigInvalid for a certificate that cannot be used.
+        """
+        self._tls = None if tls is None else ServerContext(tls)
+        self._handshakes: set[Handshake] = set()
         self._application = application
         self._variable = variable
         self._asked = bind
@@ -72,7 +80,8 @@ class HttpServer:
         self._uvicorn_config = _uvicorn_config(self._application)
         listening = ports.listening(self._variable, self._asked, shared=self._shared_port)
         self._bind = ports.bound_to(listening)
-        self._server = await self._loop.create_server(self._connection, sock=listening)
+        protocol = self._connection if self._tls is None else self._handshake
+        self._server = await self._loop.create_server(protocol, sock=listening)
         self._state = _State.LISTENING
         self._sweep()
 
@@ -92,6 +101,8 @@ class HttpServer:
 
     async def _drain(self) -> None:
         self._server.close()
+        for handshake in list(self._handshakes):
+            handshake.abort()
         self._each(Connection.drain)
         await self._emptied(self._limits.drain_body_s)
         self._each(Connection.cut_unfinished)
@@ -120,6 +131,19 @@ class HttpServer:
             self._clock,
             self._metrics,
             self._on_lost,
+        )
+
+    def _handshake(self) -> Handshake:
+        assert self._tls is not None
+        return Handshake(
+            self._tls.listening,
+            self._limits,
+            self._handshakes,
+            lambda: (
+                len(self._handshakes) + len(self._shared.connections)
+                >= self._limits.http_connections_max
+            ),
+            self._connection,
         )
 
     def _on_lost(self) -> None:

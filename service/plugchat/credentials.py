@@ -6,21 +6,20 @@ the service runs, and an old value in the environment must not undo a rotation.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
-from typing import Any
 
 from service import errors
 from service.clock import Clock
 from service.config import PREFIX, Config, Secret, is_instance
-from service.watched_file import WatchedFile
+from service.watched_file import WatchedFile, toml_tables
 
 _FILE = PREFIX + "PLUGCHAT_CREDENTIALS_FILE"
 _AUTHORIZATION = PREFIX + "PLUGCHAT_AUTHORIZATION"
 
+_WANTED = 'write [instance.NAME], and below it authorization = "…"'
+
 # A field value of RFC 9110, section 5.5, in ASCII: blanks may stand inside, not around it.
 _HEADER_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-_PLACE = re.compile(r"at line \d+, column \d+")
 
 
 class Credentials:
@@ -66,25 +65,13 @@ def parse(text: str) -> Mapping[str, Secret]:
     An empty text names none. Raises ConfigInvalid, which says where the fault is and shows
     nothing of the text but instance names.
     """
-    tables = _tables(text)
+    tables = toml_tables(_FILE, text, _WANTED)
     if tables.keys() - {"instance"}:
         raise _invalid("holds something other than [instance.NAME] tables")
     instances = tables.get("instance", {})
     if not isinstance(instances, dict):
         raise _invalid("instance must be a table: write [instance.NAME]")
     return {name: _authorization(name, table) for name, table in instances.items()}
-
-
-def _tables(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        # Its message may quote the text, so only the place is taken from it.
-        found = _PLACE.search(str(error))
-        place = found.group() if found else "at its end"
-    except RecursionError:
-        place = "because it nests too deeply"
-    raise _invalid(f'is not TOML {place}: write [instance.NAME], and below it authorization = "…"')
 
 
 def _authorization(name: str, table: object) -> Secret:

@@ -63,7 +63,7 @@ async def forget(
 async def _refuse_ambiguous(parts: Parts, subject: Subject) -> None:
     if subject.message_id and not subject.instance:
         found = await parts.views.run(
-            lambda views: views.messages_by_id(subject.message_id, errors.NAMED_INSTANCES_MAX)
+            lambda views: views.messages_by_id(subject.message_id, (), errors.NAMED_INSTANCES_MAX)
         )
         if len(found) > 1:
             raise errors.AmbiguousMessageId(subject.message_id, [one.instance for one in found])

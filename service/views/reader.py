@@ -1,6 +1,6 @@
 """The views, read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -67,9 +67,18 @@ class StoredViewsReader:
             found = self._all(live.sql.message, key)
         return rows.message_of(found[0]) if found else None
 
-    def messages_by_id(self, message_id: str, messages_max: int) -> list[Message]:
+    def messages_by_id(
+        self, message_id: str, instances: Collection[str], messages_max: int
+    ) -> list[Message]:
         with self._snapshot() as live:
-            found = self._all(live.sql.messages_by_id, (message_id, messages_max))
+            if not instances:
+                found = self._all(live.sql.messages_by_id, (message_id, messages_max))
+            elif len(instances) == 1:
+                found = self._all(live.sql.message, (*instances, message_id))
+            else:
+                keys = [(instance, message_id) for instance in sorted(instances)]
+                each = self._connection.each(live.sql.message, keys)
+                found = [row for rows_ in each for row in rows_][:messages_max]
         return [rows.message_of(row) for row in found]
 
     def feed(
@@ -142,49 +151,46 @@ class StoredViewsReader:
         self, wanted: MessageFilter, before: Place, messages_max: int, looked_max: int
     ) -> MessagePage:
         found: list[Message] = []
-        looked = 0
         end = before
+        # No more at once than the page may need: a database may send all that is asked for.
+        at_once = min(looked_max, max(messages_max, _CHUNK_ROWS))
         with self._snapshot() as live:
-            statement, parameters = _narrowest(live.sql, wanted)
-            while looked < looked_max:
-                # No more at once than the page may need: a database may send all that is asked for.
-                asked = min(looked_max - looked, max(messages_max, _CHUNK_ROWS))
-                chunk = self._all(statement, (*parameters, end.position, end.index, asked))
-                for row in chunk:
-                    message = rows.message_of(row)
-                    looked += 1
-                    end = message.changed_at
-                    if wanted.matches(message):
-                        found.append(message)
-                        if len(found) == messages_max:
-                            return MessagePage(found, end)
-                if len(chunk) < asked:
-                    return MessagePage(found, None)
-        return MessagePage(found, end)
-
-    def quarantine(self, instance: str, before: Position, rows_max: int) -> list[QuarantineRow]:
-        with self._snapshot() as live:
-            found = (
-                self._all(live.sql.quarantine_of_instance, (instance, before, rows_max))
-                if instance
-                else self._all(live.sql.quarantine, (before, rows_max))
+            by_change = walks.messages_by_change(
+                self._connection, live.sql, wanted, before, at_once
             )
+            looked = 0
+            for row in islice(by_change, looked_max):
+                message = rows.message_of(row)
+                looked += 1
+                end = message.changed_at
+                if wanted.matches(message):
+                    found.append(message)
+                    if len(found) == messages_max:
+                        return MessagePage(found, end)
+        return MessagePage(found, end if looked == looked_max else None)
+
+    def quarantine(
+        self, instances: Collection[str], before: Position, rows_max: int
+    ) -> list[QuarantineRow]:
+        with self._snapshot() as live:
+            found = list(walks.quarantine(self._connection, live.sql, instances, before, rows_max))
         return [QuarantineRow(row[0], row[1], QuarantineReason(row[2]), row[3]) for row in found]
 
     def webhook_updates(
-        self, instance: str, before: Position, rows_max: int
+        self, instances: Collection[str], before: Position, rows_max: int
     ) -> list[WebhookUpdate]:
         with self._snapshot() as live:
-            found = (
-                self._all(live.sql.webhooks_of_instance, (instance, before, rows_max))
-                if instance
-                else self._all(live.sql.webhooks, (before, rows_max))
-            )
+            found = list(walks.webhooks(self._connection, live.sql, instances, before, rows_max))
         return [rows.webhook_of(row) for row in found]
 
-    def instances(self, after: str, rows_max: int) -> list[Instance]:
+    def instances(self, after: str, rows_max: int, among: Collection[str] = ()) -> list[Instance]:
         with self._snapshot() as live:
-            found = self._all(live.sql.instances, (after, rows_max))
+            if among:
+                names = [(one,) for one in sorted(among) if one > after]
+                each = self._connection.each(live.sql.instance, names)
+                found = [row for rows_ in each for row in rows_][:rows_max]
+            else:
+                found = self._all(live.sql.instances, (after, rows_max))
         return [rows.instance_of(row) for row in found]
 
     def last_webhook(self, instance: str) -> WebhookUpdate | None:
@@ -233,14 +239,3 @@ def _check_kept(live: _Live, after: Place) -> None:
         raise errors.CursorExpired(
             "retention has removed events behind this place: start from a snapshot"
         )
-
-
-def _narrowest(statements: Statements, wanted: MessageFilter) -> tuple[str, tuple[Any, ...]]:
-    """The statement whose index leaves least to look at, and its parameters."""
-    if wanted.phone:
-        return statements.newest_of_phone, (wanted.phone,)
-    if wanted.instance:
-        return statements.newest_of_instance, (wanted.instance,)
-    if len(wanted.statuses) == 1:
-        return statements.newest_of_status, (int(next(iter(wanted.statuses))),)
-    return statements.newest, ()

@@ -119,17 +119,17 @@ class FeedFilter(msgspec.Struct, frozen=True, gc=False):
 class MessageFilter(msgspec.Struct, frozen=True, gc=False):
     """Which messages are asked for: AND between the fields, empty and 0 mean any."""
 
-    instance: str = ""
+    instances: frozenset[str] = frozenset()
+    """OR within, as for statuses."""
     phone: str = ""
     statuses: frozenset[Status] = frozenset()
-    """OR within."""
     updated_from_us: int = 0
     updated_until_us: int = 0
     """Exclusive."""
 
     def matches(self, message: Message) -> bool:
         return (
-            (not self.instance or message.instance == self.instance)
+            (not self.instances or message.instance in self.instances)
             and (not self.phone or message.phone == self.phone)
             and (not self.statuses or message.status in self.statuses)
             and message.update_time_us >= self.updated_from_us
@@ -264,8 +264,13 @@ class ViewsReader(Protocol):
 
     def message(self, key: MessageKey) -> Message | None: ...
 
-    def messages_by_id(self, message_id: str, messages_max: int) -> list[Message]:
-        """Those of all instances that hold the id, in order of instance, at most so many."""
+    def messages_by_id(
+        self, message_id: str, instances: Collection[str], messages_max: int
+    ) -> list[Message]:
+        """Those of these instances, or of all, that hold the id, in order, at most so many.
+
+        With instances it costs a look-up each, whatever others hold.
+        """
         ...
 
     def feed(
@@ -309,23 +314,26 @@ class ViewsReader(Protocol):
         """The wanted messages last changed before that place, last changed first.
 
         Looks at no more than `looked_max` messages, so a page may be short or empty and not be
-        the last one. What it costs does not grow with the number of messages if the filter is
-        empty, or only an instance, a phone or one status: each has an index.
+        the last one; with instances, at no more than that of theirs. What it costs does not grow
+        with the number of messages if the filter is empty, or only instances, a phone or one
+        status: each has an index.
         """
         ...
 
-    def quarantine(self, instance: str, before: Position, rows_max: int) -> list[QuarantineRow]:
-        """Newest first; of every instance if that is empty."""
+    def quarantine(
+        self, instances: Collection[str], before: Position, rows_max: int
+    ) -> list[QuarantineRow]:
+        """Newest first; of every instance if there are none."""
         ...
 
     def webhook_updates(
-        self, instance: str, before: Position, rows_max: int
+        self, instances: Collection[str], before: Position, rows_max: int
     ) -> list[WebhookUpdate]:
-        """By attempt, newest first; of every instance if that is empty."""
+        """By attempt, newest first; of every instance if there are none."""
         ...
 
-    def instances(self, after: str, rows_max: int) -> list[Instance]:
-        """Those behind that name, by code point."""
+    def instances(self, after: str, rows_max: int, among: Collection[str] = ()) -> list[Instance]:
+        """Those behind that name, by code point; of some if there are any."""
         ...
 
     def last_webhook(self, instance: str) -> WebhookUpdate | None: ...

@@ -3,18 +3,21 @@
 A filter that names ids, phones or instances is served by a run of rows for each value, every run in
 the order asked for, and the runs merged. So a page costs a look-up a value and the rows it returns,
 however much else there is. A run is read in chunks, as far as somebody takes rows from it.
+
+Where a filter names instances, no row of another one comes out of a walk by key: how far a walk
+has come is told to those who asked, and others' keys are none of their business.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from service.database.database import Connection, Row
 from service.domain.events import Place, Position
 from service.domain.message import MessageKey
 from service.views.statements import Statements
-from service.views.store import FeedFilter
+from service.views.store import FeedFilter, MessageFilter
 
 _NAMED_MAX = 2_000
 """Messages of a filter whose reports are looked up; beyond it the feed is read as it stands."""
@@ -33,19 +36,33 @@ class Stretch(NamedTuple):
     rows_max: int
 
 
+class _Order(NamedTuple):
+    """Of the rows of a query, and of its runs."""
+
+    place: Callable[[Row], tuple[Any, ...]]
+    newest_first: bool = False
+
+
+_BY_FIRST_TWO = _Order(lambda row: row[:2])
+_BY_CHANGE = _Order(lambda row: row[12:14], newest_first=True)
+_BY_POSITION = _Order(lambda row: row[:1], newest_first=True)
+_BY_ATTEMPT = _Order(lambda row: row[11:12], newest_first=True)
+"""Of messages, quarantined callbacks and webhook updates."""
+
+
 class _Run(NamedTuple):
     """The parameters of one value's query but for its last, the number of rows."""
 
     value: tuple[Any, ...]
     after: tuple[Any, ...]
-    """Where it goes on: of a row's first two columns the last ones, as many as stand here."""
+    """Where it goes on: of a row's place the last parts, as many as stand here."""
     until: tuple[Any, ...] = ()
 
     def parameters(self, rows_max: int) -> tuple[Any, ...]:
         return (*self.value, *self.after, *self.until, rows_max)
 
-    def behind(self, row: Row) -> "_Run":
-        return self._replace(after=tuple(row[2 - len(self.after) : 2]))
+    def behind(self, row: Row, order: _Order) -> "_Run":
+        return self._replace(after=tuple(order.place(row)[-len(self.after) :]))
 
 
 def messages_by_key(
@@ -59,12 +76,15 @@ def messages_by_key(
 
     Not all of them match: of the filter's fields only one is looked up.
     """
-    if wanted.message_ids:
-        runs = [_Run((one,), tuple(after)) for one in wanted.message_ids]
-        return _merged(connection, of.by_key_of_id, runs, rows_max)
-    if wanted.phones:
-        runs = [_Run((one,), tuple(after)) for one in wanted.phones]
-        return _merged(connection, of.by_key_of_phone, runs, rows_max)
+    if wanted.message_ids or wanted.phones:
+        sql, values = (
+            (of.by_key_of_id, wanted.message_ids)
+            if wanted.message_ids
+            else (of.by_key_of_phone, wanted.phones)
+        )
+        runs = [_Run((one,), tuple(after)) for one in values]
+        found = _merged(connection, sql, runs, rows_max)
+        return (row for row in found if not wanted.instances or row[0] in wanted.instances)
     if wanted.instances:
         runs = [
             _Run((one,), (after.message_id if one == after.instance else "",))
@@ -73,6 +93,52 @@ def messages_by_key(
         ]
         return _merged(connection, of.by_key_of_instance, runs, rows_max)
     return _merged(connection, of.by_key, [_Run((), tuple(after))], rows_max)
+
+
+def messages_by_change(
+    connection: Connection, of: Statements, wanted: MessageFilter, before: Place, rows_max: int
+) -> Iterator[Row]:
+    """Messages last changed before that place, last changed first, by the narrowest index.
+
+    Not all of them match. About `rows_max` of them will be taken.
+    """
+    place = (before.position, before.index)
+    sql, runs = of.newest, [_Run((), place)]
+    if wanted.phone:
+        sql, runs = of.newest_of_phone, [_Run((wanted.phone,), place)]
+    elif wanted.instances:
+        sql, runs = of.newest_of_instance, _run_each(wanted.instances, place)
+    elif len(wanted.statuses) == 1:
+        sql, runs = of.newest_of_status, [_Run((int(one),), place) for one in wanted.statuses]
+    return _merged(connection, sql, runs, rows_max, _BY_CHANGE)
+
+
+def quarantine(
+    connection: Connection,
+    of: Statements,
+    instances: Collection[str],
+    before: Position,
+    rows_max: int,
+) -> Iterator[Row]:
+    """Newest first, at most so many; of these instances, or of all."""
+    sql, runs = of.quarantine, [_Run((), (before,))]
+    if instances:
+        sql, runs = of.quarantine_of_instance, _run_each(instances, (before,))
+    return islice(_merged(connection, sql, runs, rows_max, _BY_POSITION), rows_max)
+
+
+def webhooks(
+    connection: Connection,
+    of: Statements,
+    instances: Collection[str],
+    before: Position,
+    rows_max: int,
+) -> Iterator[Row]:
+    """By attempt, newest first, at most so many; of these instances, or of all."""
+    sql, runs = of.webhooks, [_Run((), (before,))]
+    if instances:
+        sql, runs = of.webhooks_of_instance, _run_each(instances, (before,))
+    return islice(_merged(connection, sql, runs, rows_max, _BY_ATTEMPT), rows_max)
 
 
 def reports(
@@ -112,23 +178,38 @@ def _named(connection: Connection, of: Statements, wanted: FeedFilter) -> list[M
     return keys
 
 
-def _merged(connection: Connection, sql: str, runs: Sequence[_Run], rows_max: int) -> Iterator[Row]:
-    """Rows of all runs by their first two columns; each run has its own in that order."""
+def _run_each(values: Collection[str], after: tuple[Any, ...]) -> list[_Run]:
+    return [_Run((one,), after) for one in values]
+
+
+def _merged(
+    connection: Connection,
+    sql: str,
+    runs: Sequence[_Run],
+    rows_max: int,
+    order: _Order = _BY_FIRST_TWO,
+) -> Iterator[Row]:
+    """Rows of all runs in that order; each run has its own in it."""
     if not runs:
         return iter(())
     chunk = min(rows_max, max(_CHUNK_MIN, _CHUNK_MAX // len(runs)))
     firsts = connection.each(sql, [run.parameters(chunk) for run in runs])
-    flows = [_rows(connection, sql, *pair, chunk) for pair in zip(runs, firsts, strict=True)]
-    return heapq.merge(*flows, key=itemgetter(0, 1))
+    flows = [_rows(connection, sql, *pair, chunk, order) for pair in zip(runs, firsts, strict=True)]
+    return heapq.merge(*flows, key=order.place, reverse=order.newest_first)
 
 
 def _rows(
-    connection: Connection, sql: str, run: _Run, first: list[Row], chunk: int
+    connection: Connection,
+    sql: str,
+    run: _Run,
+    first: list[Row],
+    chunk: int,
+    order: _Order,
 ) -> Iterator[Row]:
     found = first
     while found:
         yield from found
         if len(found) < chunk:
             return
-        run = run.behind(found[-1])
+        run = run.behind(found[-1], order)
         found = connection.execute(sql, run.parameters(chunk)).fetchall()

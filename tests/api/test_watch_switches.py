@@ -47,7 +47,8 @@ async def test_caught_up_comes_behind_a_whole_callback(own: ServerProcess) -> No
 
     assert len({change.cursor for change in everything}) == 3 * IDS_MAX
     assert counts[-1] == 3 * IDS_MAX
-    assert [count % IDS_MAX for count in counts] == [0] * len(counts)
+    # Each was opened once so many callbacks had been answered.
+    assert [count for place, count in enumerate(counts) if count < (place // 4 + 1) * IDS_MAX] == []
 
 
 async def test_progress_names_the_end_of_a_callback(own: ServerProcess) -> None:

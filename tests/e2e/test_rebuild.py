@@ -267,25 +267,35 @@ async def test_a_caller_that_leaves_ends_its_rebuild(server: ServerProcess) -> N
 async def test_a_drain_ends_a_rebuild(server: ServerProcess, history: History) -> None:
     """SIGTERM in the middle: the caller hears SHUTTING_DOWN, the drain is quick, nothing lost."""
     async with opened(server) as api:
-        calls = [aiter(rebuilding(api)), aiter(rebuilding(api))]
-        # Either may be the first.
-        firsts = await asyncio.gather(*map(anext, calls))
+        folding = asyncio.Event()
+
+        async def rebuilt() -> str:
+            call = aiter(rebuilding(api))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await _told_and_ended(call, folding)
+            return str(error_info(caught.value).reason)
+
+        # One folds, the other one waits for it.
+        both = [asyncio.ensure_future(rebuilt()) for _ in range(2)]
+        async with asyncio.timeout(DEADLINE_S):
+            await folding.wait()
         begun_s = time.monotonic()
         server.signal(signal.SIGTERM)
-        failures = []
-        for each in calls:
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await ended(each)
-            failures.append(error_info(caught.value).reason)
+        failures = await asyncio.gather(*both)
     code = await asyncio.to_thread(server.wait)
     lasted_s = time.monotonic() - begun_s
     checked = await asyncio.to_thread(alone, history[0], "--check")
 
-    assert {each.progress.note for each in firsts} == {FOLDING, "waiting for another task to end"}
     assert failures == ["SHUTTING_DOWN"] * 2
     assert code == 0
     assert lasted_s < STOP_S / 2
     assert checked.returncode == 0, checked.stderr
+
+
+async def _told_and_ended(call: Any, folding: asyncio.Event) -> None:
+    await _first_folding(call)
+    folding.set()
+    await ended(call)
 
 
 def test_a_command_whose_server_ends(server: ServerProcess, history: History) -> None:

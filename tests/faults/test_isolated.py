@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.api.access import LOCAL
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import Api, callback, fresh_id, post
 from tests.faults.load import STRETCH_BYTES
@@ -80,7 +81,7 @@ async def test_live_watchers_that_block_leave_the_hub(site: WatchSite) -> None:
     for _ in range(3):
         await site.append(callback("", "FAILED", ids=_ids(2_000), error="x" * 1_000))
     await live.until_changes(count + 3 * 2_000)
-    queued = [state.queued_bytes for state in site.watchers.states()]
+    queued = [state.queued_bytes for state in site.watchers.states(LOCAL)]
     hold.set()
     for watching in blocked:
         await watching.until_changes(count + 3 * 2_000)

@@ -134,7 +134,7 @@ async def assert_same(core: Core, model: Model) -> None:
     assert await core.log.run(bodies) == {at: one.raw for at, one in model.posted.items()}
     assert await core.views.run(shown) == model.shown()
     quarantined = await core.views.run(
-        lambda views: {row.position for row in views.quarantine("", Position(2**62), ALL)}
+        lambda views: {row.position for row in views.quarantine((), Position(2**62), ALL)}
     )
     assert quarantined == {at for at, one in model.posted.items() if one.quarantined}
     checked = await rebuild(core, check=True)

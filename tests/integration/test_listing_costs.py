@@ -21,7 +21,7 @@ LOOKED_MAX = 10_000
 
 INDEXED = {
     "by_change": MessageFilter(),
-    "by_instance": MessageFilter(instance="a"),
+    "by_instance": MessageFilter(instances=frozenset("a")),
     "by_phone": MessageFilter(phone="1"),
     "by_status": MessageFilter(statuses=frozenset({Status.SENT})),
 }
@@ -29,8 +29,8 @@ INDEXED = {
 
 OTHERS = [
     MessageFilter(statuses=frozenset({Status.FAILED, Status.PLAYED})),
-    MessageFilter(instance="a", phone="nobody"),
-    MessageFilter(instance="a", statuses=frozenset({Status.PLAYED})),
+    MessageFilter(instances=frozenset("a"), phone="nobody"),
+    MessageFilter(instances=frozenset("a"), statuses=frozenset({Status.PLAYED})),
     MessageFilter(updated_from_us=2**62),
     MessageFilter(phone="1", updated_until_us=1),
 ]

@@ -90,7 +90,7 @@ class Site:
 
     def quarantined(self) -> dict[int, QuarantineReason]:
         with closing(StoredViewsReader(SqliteDatabase(self.views))) as reader:
-            rows = reader.quarantine("", Position(2**62), 1_000)
+            rows = reader.quarantine((), Position(2**62), 1_000)
         return {row.position: row.reason for row in rows}
 
 

@@ -73,10 +73,10 @@ def seen(reader: StoredViewsReader) -> list[object]:
         reader.last_changed(MessageFilter(), Place(Position(2**62)), 10_000, 10_000),
         reader.feed(Place(BEFORE_FIRST), head, EVERYTHING, 10_000, 2**30)[1:],
         reader.message(key),
-        reader.messages_by_id("M1", 9),
+        reader.messages_by_id("M1", (), 9),
         reader.recipients(key, "", 99),
         reader.reports(key, Place(BEFORE_FIRST), 9_999),
-        reader.quarantine("", Position(2**62), 9_999),
+        reader.quarantine((), Position(2**62), 9_999),
         reader.instances("", 99),
     ]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from service import config, errors
-from service.api.calls import Call
 from service.api.starts import Starts
 from service.api.watch import Shared
 from service.api.watchers import Watchers
@@ -23,6 +22,7 @@ from tests.clock import FakeClock
 from tests.fold_model import BEGIN_US, Teller
 from tests.retention_site import RetentionSite
 from tests.stores import settings_of
+from tests.watch_site import CALL
 
 DAY_US = 24 * 3_600 * 1_000_000
 NOW_US = BEGIN_US + 1_000 * DAY_US
@@ -78,7 +78,7 @@ class Service:
     async def watch(self, watch: "Watch", **start: str | bool) -> None:
         """Until it ends. Raises what the watcher is ended with."""
         request = pb.WatchStatusesRequest(**start, include_unchanged=True)  # type: ignore[arg-type]
-        await self._watchers.watch(request, Call("local", float("inf"), "here"), watch.accept)
+        await self._watchers.watch(request, CALL, watch.accept)
 
 
 class Watch:

@@ -40,7 +40,7 @@ def test_pruning_leaves_out_what_ended(ended: ViewsWriter, views_reader: ViewsRe
     told = ended.ended_before(Position(4))
     ended.prune(Position(4))
     page = views_reader.feed(Place(Position(3)), mark(5), ANY, 100, 10_000)
-    webhooks = views_reader.webhook_updates("", Position(1_000), 100)
+    webhooks = views_reader.webhook_updates((), Position(1_000), 100)
 
     assert told == [MessageKey("acme", "A")]
     assert views_reader.message(MessageKey("acme", "A")) is None
@@ -48,7 +48,7 @@ def test_pruning_leaves_out_what_ended(ended: ViewsWriter, views_reader: ViewsRe
     assert views_reader.message(MessageKey("acme", "B")) is not None
     assert len(views_reader.recipients(MessageKey("acme", "B"), "", 9)) == 1
     assert [row.place.position for row in page.rows] == [5]
-    assert [row.position for row in views_reader.quarantine("", Position(99), 9)] == [4]
+    assert [row.position for row in views_reader.quarantine((), Position(99), 9)] == [4]
     assert {one.update_id for one in webhooks} == {"u2", "u4", "b1"}
     assert len(views_reader.instances("", 9)) == 1
     assert ended.kept_from() == 4

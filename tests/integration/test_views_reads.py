@@ -33,7 +33,7 @@ names = st.sampled_from(["a", "b"])
 few_statuses = st.sampled_from([Status.SENT, Status.READ])
 message_filters = st.builds(
     MessageFilter,
-    instance=st.sampled_from(["", "a", "b"]),
+    instances=st.sampled_from(["", "a", "b", "ab", "ac"]).map(frozenset),
     phone=st.sampled_from(["", "a", "b"]),
     statuses=st.sets(few_statuses, max_size=2).map(frozenset),
     updated_from_us=st.sampled_from([0, NOW_US, NOW_US + 2]),
@@ -108,7 +108,7 @@ def test_pages_of_messages_hold_every_wanted_one_once(
     expected = [
         each
         for each in reversed(messages)
-        if wanted.instance in ("", each.instance)
+        if (each.instance in wanted.instances or not wanted.instances)
         and wanted.phone in ("", each.phone)
         and (each.status in wanted.statuses or not wanted.statuses)
         and wanted.updated_from_us <= each.update_time_us < until_us
@@ -151,7 +151,7 @@ def test_reports_of_a_message_are_listed_in_log_order(
 def test_newest_first_of_one_instance_or_of_all(
     views_writer: ViewsWriter, views_reader: ViewsReader
 ) -> None:
-    """Quarantine and webhook updates are listed newest first, of an instance or of every one."""
+    """Quarantine and webhook updates are listed newest first, of some instances or of all."""
     reason = QuarantineReason.TYPE_UNKNOWN
     rows = [
         QuarantineRow(Position(position), "ab"[position % 2], reason, NOW_US)
@@ -163,16 +163,16 @@ def test_newest_first_of_one_instance_or_of_all(
     ]
     views_writer.apply(batch(views_writer.checkpoint(), 5, quarantine=rows, webhooks=updates))
 
-    asked = [("", 9, 100), ("", 5, 2), ("b", 9, 100), ("a", 4, 1), ("c", 9, 100)]
-    expected = [[5, 4, 3, 2, 1], [4, 3], [5, 3, 1], [2], []]
+    asked = [("", 9, 100), ("", 5, 2), ("b", 9, 100), ("a", 4, 1), ("c", 9, 100), ("abc", 9, 3)]
+    expected = [[5, 4, 3, 2, 1], [4, 3], [5, 3, 1], [2], [], [5, 4, 3]]
 
     quarantined = [
-        views_reader.quarantine(instance, Position(before), most)
-        for instance, before, most in asked
+        views_reader.quarantine(instances, Position(before), most)
+        for instances, before, most in asked
     ]
     attempted = [
-        views_reader.webhook_updates(instance, Position(before), most)
-        for instance, before, most in asked
+        views_reader.webhook_updates(instances, Position(before), most)
+        for instances, before, most in asked
     ]
 
     assert expected == [[row.position for row in page] for page in quarantined]
@@ -193,6 +193,7 @@ def test_instances_are_listed_by_code_point(
 
     assert instances == views_reader.instances("", 100)
     assert instances[2:4] == views_reader.instances("A", 2)
+    assert instances[2:5:2] == views_reader.instances("A", 2, among=["a.b", "none", "A", "_"])
 
 
 KEY = MessageKey("acme", "M")
@@ -202,7 +203,9 @@ READS: dict[str, Callable[[ViewsReader], object]] = {
     "log_identity": lambda reader: reader.log_identity(),
     "checkpoint": lambda reader: reader.checkpoint(),
     "message": lambda reader: reader.message(KEY),
-    "messages_by_id": lambda reader: reader.messages_by_id("M", 2),
+    "messages_by_id": lambda reader: [
+        reader.messages_by_id("M", names, 2) for names in ([], ["acme"], ["acme", "b"])
+    ],
     "feed": lambda reader: [
         reader.feed(START, mark(HEAD), wanted, rows_max, 5)
         for wanted in (FeedFilter(), BY_ID, BY_PHONE)
@@ -218,19 +221,22 @@ READS: dict[str, Callable[[ViewsReader], object]] = {
         reader.last_changed(wanted, END, 5, 5)
         for wanted in (
             MessageFilter(),
-            MessageFilter(instance="acme"),
+            MessageFilter(instances=frozenset({"acme"})),
+            MessageFilter(instances=frozenset({"acme", "b"})),
             MessageFilter(phone="5"),
             MessageFilter(statuses=frozenset({Status.SENT})),
             MessageFilter(statuses=frozenset({Status.SENT, Status.READ})),
         )
     ],
     "quarantine": lambda reader: [
-        reader.quarantine(name, Position(HEAD), 5) for name in ("", "acme")
+        reader.quarantine(names, Position(HEAD), 5) for names in ([], ["acme"], ["acme", "b"])
     ],
     "webhook_updates": lambda reader: [
-        reader.webhook_updates(name, Position(HEAD), 5) for name in ("", "acme")
+        reader.webhook_updates(names, Position(HEAD), 5) for names in ([], ["acme"], ["acme", "b"])
     ],
-    "instances": lambda reader: reader.instances("", 5),
+    "instances": lambda reader: [
+        reader.instances("", 5, names) for names in ([], ["acme"], ["acme", "b"])
+    ],
     "last_webhook": lambda reader: reader.last_webhook("acme"),
     "webhook_by_request": lambda reader: reader.webhook_by_request("r1"),
     "pending_webhooks": lambda reader: reader.pending_webhooks(),

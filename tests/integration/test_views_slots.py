@@ -45,8 +45,8 @@ def seen(reader: ViewsReader, name: str = "M") -> list[object]:
         reader.message(key),
         reader.recipients(key, "", 100),
         page.rows,
-        reader.quarantine("", Position(1_000), 100),
-        reader.webhook_updates("", Position(1_000), 100),
+        reader.quarantine((), Position(1_000), 100),
+        reader.webhook_updates((), Position(1_000), 100),
         reader.instances("", 100),
     ]
 

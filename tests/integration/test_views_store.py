@@ -39,12 +39,12 @@ def _seen(views_reader: ViewsReader) -> object:
     return (
         views_reader.checkpoint(),
         views_reader.message(key),
-        views_reader.messages_by_id("M", 100),
+        views_reader.messages_by_id("M", (), 100),
         views_reader.recipients(key, "", 100),
         views_reader.feed(Place(BEFORE_FIRST), mark(1_000), ANY, 1_000, 1_000_000),
         views_reader.reports(key, Place(BEFORE_FIRST), 100),
-        views_reader.quarantine("", Position(1_000), 100),
-        views_reader.webhook_updates("", Position(1_000), 100),
+        views_reader.quarantine((), Position(1_000), 100),
+        views_reader.webhook_updates((), Position(1_000), 100),
         views_reader.instances("", 100),
     )
 
@@ -239,12 +239,15 @@ def test_messages_of_all_instances_by_id(
     views_writer.apply(batch(views_writer.checkpoint(), 1, messages=messages))
     expected = ["B", "Z", "a.b", "acme", "b"]
 
-    assert [expected, expected[:2], []] == [
+    assert [expected, expected[:2], [], ["Z", "b"], ["B"], []] == [
         [each.instance for each in found]
         for found in (
-            views_reader.messages_by_id("M", 100),
-            views_reader.messages_by_id("M", 2),
-            views_reader.messages_by_id("unknown", 100),
+            views_reader.messages_by_id("M", (), 100),
+            views_reader.messages_by_id("M", (), 2),
+            views_reader.messages_by_id("unknown", (), 100),
+            views_reader.messages_by_id("M", {"b", "Z", "none"}, 100),
+            views_reader.messages_by_id("M", {"b", "Z", "B"}, 1),
+            views_reader.messages_by_id("M", {"c"}, 100),
         )
     ]
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from service import errors
+from service.api.access import LOCAL
 from service.clock import SystemClock
 from service.domain.events import EventKind, NewEvent, Position
 from service.domain.webhook import WebhookState
@@ -41,14 +42,14 @@ async def test_an_outcome_that_stays_unrecorded_becomes_unknown(
     with pytest.raises(errors.LogUnavailable, match="outcome"):
         await update()
     await stores.folded()
-    left = await update.process.get("acme")
+    left = await update.process.get("acme", LOCAL)
 
     recovered = await update.make().recover()
     await stores.folded()
 
     assert left.state is WebhookState.PENDING
     assert recovered == 1
-    assert (await update.process.get("acme")).state is WebhookState.UNKNOWN
+    assert (await update.process.get("acme", LOCAL)).state is WebhookState.UNKNOWN
 
 
 async def test_an_update_goes_on_when_the_caller_leaves(
@@ -149,7 +150,7 @@ async def test_recovery_ends_what_a_dead_server_began(
     recovered = await update.process.recover()
     await stores.folded()
     again = await update.process.recover()
-    shown = await update.process.get("acme")
+    shown = await update.process.get("acme", LOCAL)
     answer.release.set()
 
     assert (recovered, again) == (1, 0)
@@ -186,7 +187,7 @@ async def test_a_log_that_does_not_answer_is_told_in_time(
     await stores.folded()
 
     assert await stores.outcomes() == ["UNKNOWN"]
-    assert (await process.get("acme")).error_reason == "LOG_UNAVAILABLE"
+    assert (await process.get("acme", LOCAL)).error_reason == "LOG_UNAVAILABLE"
     assert plugchat.connections == 0
 
 

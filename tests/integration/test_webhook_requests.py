@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from service import errors
+from service.api.access import LOCAL, Caller
 from service.domain.events import EventKind
 from service.domain.webhook import WebhookState
 from tests.provider import Provider, held, respond
@@ -26,7 +27,9 @@ async def test_an_accepted_request_is_repeated_without_sending(
     request_id = str(uuid.uuid4())
     first = await update(request_id=request_id)
 
-    again = await update(request_id=request_id.upper(), caller="somebody else")
+    again = await update(
+        request_id=request_id.upper(), caller=Caller("somebody else", frozenset({"admin"}))
+    )
     await stores.record_callback("acme")
     confirmed = await update(request_id=request_id)
 
@@ -189,7 +192,7 @@ async def test_a_turn_that_does_not_come_in_time_is_given_up(
     waiting = update.make(webhook_update_s=5.8)
 
     with pytest.raises(errors.LimitExceeded):
-        await waiting.update("acme", OTHER_URL, False, "", "billing")
+        await waiting.update("acme", OTHER_URL, False, "", LOCAL)
     answer.release.set()
     await first
 

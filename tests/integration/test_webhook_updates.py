@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from service import errors
 from service.api import errors as api_errors
+from service.api.access import LOCAL
 from service.domain.events import EventKind
 from service.domain.webhook import WebhookState
 from service.plugchat import webhook_url
@@ -28,7 +29,7 @@ async def test_an_accepted_update_is_recorded_and_shown(
     updated = await update()
     await stores.folded()
 
-    assert updated == await update.process.get("acme")
+    assert updated == await update.process.get("acme", LOCAL)
     assert updated.state is WebhookState.ACCEPTED
     assert (updated.url, updated.url_in_force) == (REDACTED, REDACTED)
     assert updated.url_sha256 == webhook_url.sha256(URL)
@@ -51,7 +52,7 @@ async def test_the_attempt_is_on_disk_before_anything_is_sent(
     await answer.arrived.wait()
     await stores.folded()
 
-    pending = await update.process.get("acme")
+    pending = await update.process.get("acme", LOCAL)
     answer.release.set()
 
     assert pending.state is WebhookState.PENDING
@@ -88,7 +89,7 @@ async def test_a_failed_update_is_raised_and_recorded(
     with pytest.raises(errors.ProviderError) as raised:
         await update()
     await stores.folded()
-    shown = await update.process.get("acme")
+    shown = await update.process.get("acme", LOCAL)
 
     assert type(raised.value) is kind
     assert (shown.state, shown.error) == (state, str(raised.value))
@@ -182,7 +183,7 @@ async def test_a_defect_is_recorded_and_raised(
     with pytest.raises(RuntimeError):
         await update()
     await stores.folded()
-    shown = await update.process.get("acme")
+    shown = await update.process.get("acme", LOCAL)
 
     assert (shown.state, shown.error_reason) == (WebhookState.UNKNOWN, "INTERNAL")
     assert "s3cret" not in shown.error
@@ -191,9 +192,9 @@ async def test_a_defect_is_recorded_and_raised(
 async def test_an_instance_never_updated_is_not_found(update: Updates) -> None:
     """Without any attempt there is no webhook to tell of; a name that is none is refused."""
     with pytest.raises(errors.WebhookNotFound):
-        await update.process.get("acme")
+        await update.process.get("acme", LOCAL)
     with pytest.raises(errors.FieldsInvalid):
-        await update.process.get("..")
+        await update.process.get("..", LOCAL)
 
 
 async def test_outcomes_are_counted(update: Updates, stores: Stores, plugchat: Provider) -> None:

@@ -272,33 +272,67 @@ def test_posting_from_outside_needs_a_token(host: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "[::]"])
-def test_calling_from_outside_is_insecure(host: str) -> None:
-    """Without API tokens and TLS a non-loopback gRPC bind needs --insecure, token or not."""
+def test_calling_from_outside_needs_tokens_and_tls(host: str, tmp_path: Path) -> None:
+    """A non-loopback gRPC bind needs API tokens and TLS, both, or --insecure."""
+    file = tmp_path / "any"
+    file.touch()
     values = {"GRPC_BIND": f"{host}:50051", "WEBHOOK_TOKEN": "token"}
+    tokens = {"API_TOKENS_FILE": str(file)}
+    certificate = {"GRPC_TLS_CERT": str(file), "GRPC_TLS_KEY": str(file)}
+
+    for given, missing in (
+        ({}, "PLUGSTATUS_API_TOKENS_FILE"),
+        (certificate, "PLUGSTATUS_API_TOKENS_FILE"),
+        (tokens, "PLUGSTATUS_GRPC_TLS_CERT"),
+    ):
+        with pytest.raises(ConfigInvalid) as raised:
+            config.load(values | given)
+        assert "PLUGSTATUS_GRPC_BIND" == raised.value.variable
+        assert missing in str(raised.value)
+        assert "--insecure" in str(raised.value)
+    assert not config.load(values | tokens | certificate).grpc_bind.is_loopback
+    assert not config.load(values, insecure=True).grpc_bind.is_loopback
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+def test_metrics_are_on_no_public_address_by_accident(insecure: bool) -> None:
+    """Where everybody may post, nobody reads metrics, whatever is accepted beside that."""
+    values = {"HTTP_BIND": "0.0.0.0:8080", "WEBHOOK_TOKEN": "token"}
 
     with pytest.raises(ConfigInvalid) as raised:
-        config.load(values)
+        config.load(values | {"OPS_BIND": "0.0.0.0:8080"}, insecure=insecure)
 
-    assert "PLUGSTATUS_GRPC_BIND" == raised.value.variable
-    assert not config.load(values, insecure=True).grpc_bind.is_loopback
+    assert "PLUGSTATUS_OPS_BIND" == raised.value.variable
+    assert config.load(values, insecure=insecure).ops_bind.is_loopback
+    assert config.load(values | {"OPS_BIND": "0.0.0.0:9090"}, insecure=insecure).ops_bind.port
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["HTTP_TLS_CERT"], "HTTP_TLS_KEY"),
+        (["HTTP_TLS_KEY"], "HTTP_TLS_CERT"),
+        (["GRPC_TLS_CERT"], "GRPC_TLS_KEY"),
+        (["GRPC_TLS_KEY"], "GRPC_TLS_CERT"),
+        (["GRPC_TLS_CLIENT_CA"], "GRPC_TLS_CLIENT_CA"),
+        (["HTTP_TLS_CERT", "HTTP_TLS_KEY", "GRPC_TLS_CLIENT_CA"], "GRPC_TLS_CLIENT_CA"),
+    ],
+)
+def test_files_of_tls_go_together(given: list[str], named: str, tmp_path: Path) -> None:
+    """A certificate needs its key, and a client CA needs both."""
+    file = tmp_path / "any"
+    file.touch()
+
+    with pytest.raises(ConfigInvalid) as raised:
+        config.load(dict.fromkeys(given, str(file)))
+
+    assert f"PLUGSTATUS_{named}" == raised.value.variable
 
 
 def test_insecure_excuses_nothing_else() -> None:
     """--insecure opens addresses and leaves every other fault a fault."""
     with pytest.raises(ConfigInvalid):
         config.load({"WATCHERS_MAX": "0"}, insecure=True)
-
-
-@pytest.mark.parametrize(
-    "name", [setting.name for setting in config.SETTINGS if not setting.offered]
-)
-def test_what_is_not_offered_is_refused(name: str) -> None:
-    """A setting this version does not offer is refused by name, never silently ignored."""
-    with pytest.raises(ConfigInvalid) as raised:
-        config.load({name: "1"})
-
-    assert f"PLUGSTATUS_{name}" == raised.value.variable
-    assert "not offered" in str(raised.value)
 
 
 def test_settings_have_one_variable_and_option_each() -> None:

@@ -2155,13 +2155,17 @@ class GetServiceStatusResponse(_message.Message):
     views_generation: _builtins.int
     """The generation of the views; each rebuild makes a higher one."""
     watcher_count: _builtins.int
-    """How many watch streams are open on the answering server, listed or not."""
+    """How many watch streams are open on the answering server, listed or not. To a token limited
+    to instances: how many of those that watch nothing else.
+    """
     watchers_max: _builtins.int
     """The most that may be open at once; beyond it TOO_MANY_WATCHERS."""
     watcher_queue_bytes_max: _builtins.int
     """The most bytes that wait for one of them; what does not fit is read from the store."""
     wait_count: _builtins.int
-    """How many WaitForStatus calls are under way on the answering server."""
+    """How many WaitForStatus calls are under way on the answering server. To a token limited to
+    instances: 0.
+    """
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the answering process does, in the words of PLUGSTATUS_ROLES: ingress, projector,
@@ -2195,7 +2199,7 @@ class GetServiceStatusResponse(_message.Message):
     @_builtins.property
     def removals(self) -> Global___RemovalStatus:
         """What was removed from the log. Removals are not streamed: a client that mirrors state
-        takes a snapshot when these counts rise.
+        takes a snapshot when these counts rise. Absent to a token limited to instances.
         """
 
     def __init__(
