@@ -14,12 +14,13 @@ import os
 import signal
 import threading
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
 
 import structlog
 
-from service import __version__, errors, tls
+from service import __version__, errors, ports, tls
 from service.api.access import Access
 from service.api.admin import Admin
 from service.api.calls import Policy
@@ -63,7 +64,7 @@ async def serve(config: Config, parent: Parent | None = None) -> None:
 
     Raises OperatorError if it cannot start; then everything begun is closed again.
     """
-    application = Application(config, SystemClock())
+    application = Application(replace(config, limits=ports.fitting(config.limits)), SystemClock())
     stop = asyncio.Event()
     stop_on_signals(stop)
     if parent is not None:

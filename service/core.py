@@ -220,6 +220,7 @@ class Core:
             batch_bytes_max=limits.batch_bytes_max,
             waiting_events_max=limits.waiting_events_max,
             waiting_bytes_max=limits.waiting_bytes_max,
+            waiting_s_max=limits.waiting_s_max,
             failing_s=limits.append_failing_s,
         )
         self.appender.start()

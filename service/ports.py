@@ -4,12 +4,20 @@ Workers of one `serve` do share: the system gives each of their sockets some of 
 (SO_REUSEPORT). A port that is reserved keeps its number while they come and go.
 """
 
+import resource
 import socket
+from dataclasses import replace
 
-from service.config import PREFIX, Bind
+import structlog
+
+from service.config import PREFIX, Bind, Limits
 from service.errors import AddressInUse
 
+_log = structlog.get_logger(__name__)
+
 _BACKLOG = 1_024
+_OTHER_FILES = 512
+"""What a process opens beside its peers' connections: stores, logs, threads' pipes."""
 
 
 def listening(variable: str, bind: Bind, *, shared: bool = False) -> socket.socket:
@@ -33,6 +41,35 @@ def reserved(variable: str, bind: Bind) -> socket.socket:
 def bound_to(taken: socket.socket) -> Bind:
     """The port is the real one."""
     return Bind(*taken.getsockname()[:2])
+
+
+def fitting(limits: Limits) -> Limits:
+    """Limits on connections that this process may have open files for; it may have more then.
+
+    Each process may open so many (RLIMIT_NOFILE): up to the hard limit it raises that by itself.
+    """
+    # Connections whose TLS does not stand yet are counted apart.
+    wanted = _OTHER_FILES + 2 * limits.http_connections_max + limits.grpc_connections_max
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed == wanted:
+        return limits
+    part = max(0, allowed - _OTHER_FILES) / (wanted - _OTHER_FILES)
+    fitted = replace(
+        limits,
+        http_connections_max=max(1, int(limits.http_connections_max * part)),
+        grpc_connections_max=max(1, int(limits.grpc_connections_max * part)),
+    )
+    _log.warning(
+        "fewer connections than the limits allow: raise the number of open files (ulimit -n, "
+        f"LimitNOFILE) to {wanted}",
+        files=allowed,
+        http_connections_max=fitted.http_connections_max,
+        grpc_connections_max=fitted.grpc_connections_max,
+    )
+    return fitted
 
 
 def _taken(variable: str, bind: Bind, *, shared: bool, listens: bool) -> socket.socket:

@@ -133,6 +133,7 @@ def _appender(path: Path, limits: config.Limits) -> GroupCommit:
         batch_bytes_max=limits.batch_bytes_max,
         waiting_events_max=limits.waiting_events_max,
         waiting_bytes_max=limits.waiting_bytes_max,
+        waiting_s_max=limits.waiting_s_max,
     )
 
 

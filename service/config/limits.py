@@ -22,6 +22,11 @@ class Limits:
     drain_s: float = 9.5
     """From SIGTERM until the process ends, whatever still runs: nothing acknowledged is lost."""
     http_connections_max: int = 4_096
+    """Beyond it a connection that sends nothing whole makes room, or the new one gets 503."""
+    operations_connections_max: int = 128
+    """At an operations address of its own."""
+    large_bodies_max: int = 64
+    """Bodies of more than 64 KiB that are inflated and checked; beyond it callbacks get 503."""
     idle_connection_s: float = 75.0
     """A kept-alive connection without a request; above the 60 s that proxies commonly keep one."""
     pipelined_requests_max: int = 16
@@ -37,8 +42,10 @@ class Limits:
     """How long a store may take to answer /readyz."""
     append_failing_s: float = 10.0
     """How long a failed transaction makes this process not ready: then the next one decides."""
-    append_s: float = 30.0
-    """How long a callback waits for its transaction."""
+    append_s: float = 10.0
+    """How long a callback waits for its transaction; then it gets 503."""
+    waiting_s_max: float = 5.0
+    """While one has waited for so long, new callbacks get 503 at once."""
     batch_events_max: int = 4_096
     """Events a transaction of the log."""
     batch_bytes_max: int = 16 * 1024 * 1024
@@ -81,7 +88,7 @@ class Limits:
     """Reading connections a store, for each use: questions, and watchers that catch up."""
     grpc_connections_max: int = 20_000
     """Beyond it a connection is closed at once."""
-    grpc_idle_connection_s: float = 600.0
+    grpc_idle_connection_s: float = 120.0
     """A connection without a call; its client connects again by itself."""
     token_instances_max: int = 1_000
     """Instances a token may be limited to."""

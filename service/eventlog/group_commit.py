@@ -49,9 +49,10 @@ def _no_hint(_writer: LogWriter) -> None:
 
 
 class _Batch:
-    __slots__ = ("contents_bytes", "events", "waiters")
+    __slots__ = ("contents_bytes", "events", "since_s", "waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
         self.events: list[NewEvent] = []
         self.waiters: list[asyncio.Future[Position]] = []
         self.contents_bytes = 0
@@ -87,6 +88,7 @@ class GroupCommit:
         batch_bytes_max: int,
         waiting_events_max: int,
         waiting_bytes_max: int,
+        waiting_s_max: float = 5.0,
         failing_s: float = 10.0,
     ) -> None:
         """`on_commit` is called after every commit, on the writer's thread: keep it short.
@@ -101,6 +103,7 @@ class GroupCommit:
         self._batch_bytes_max = batch_bytes_max
         self._waiting_events_max = waiting_events_max
         self._waiting_bytes_max = waiting_bytes_max
+        self._waiting_s_max = waiting_s_max
         self._failing_s = failing_s
         self._failing_until_s = 0.0
         self._collected: deque[_Batch] = deque()
@@ -109,6 +112,7 @@ class GroupCommit:
         self._waiting_events = 0
         self._waiting_bytes = 0
         self._writing = False
+        self._under_way: _Batch | None = None
         self._state = _State.NEW
         self._handed_over: queue.SimpleQueue[_Batch | _Removal | None] = queue.SimpleQueue()
         self.last_position = Position(0)
@@ -136,7 +140,8 @@ class GroupCommit:
 
         Of SPOOLED for a callback that is on this machine's disk, and in the log only later.
         The future raises LogUnavailable if the transaction failed. Raises LogUnavailable at once
-        when too much is waiting already, or after `close`: then nothing was recorded.
+        when too much is waiting already, or for too long, or after `close`: then nothing was
+        recorded.
         """
         if self._state is not _State.OPEN:
             raise errors.LogUnavailable("the event log is closed")
@@ -146,6 +151,8 @@ class GroupCommit:
             or self._waiting_bytes + size > self._waiting_bytes_max
         ):
             raise errors.LogUnavailable("too much is waiting to be recorded: try again")
+        if self._waiting_events and self._loop.time() - self._oldest_s() > self._waiting_s_max:
+            raise errors.LogUnavailable("recording takes too long: try again")
         waiter: asyncio.Future[Position] = self._loop.create_future()
         batch = self._batch_for(size)
         batch.events.append(event)
@@ -228,6 +235,11 @@ class GroupCommit:
             await asyncio.to_thread(self._thread.join)
             self._state = _State.CLOSED
 
+    def _oldest_s(self) -> float:
+        """Since when the one that has waited longest does."""
+        oldest = self._under_way or (self._collected[0] if self._collected else None)
+        return self._loop.time() if oldest is None else oldest.since_s
+
     def _batch_for(self, size: int) -> _Batch:
         if self._collected:
             batch = self._collected[-1]
@@ -236,7 +248,7 @@ class GroupCommit:
                 and batch.contents_bytes + size <= self._batch_bytes_max
             ):
                 return batch
-        batch = _Batch()
+        batch = _Batch(self._loop.time())
         self._collected.append(batch)
         return batch
 
@@ -247,6 +259,7 @@ class GroupCommit:
         elif self._collected and not self._held:
             work = self._collected.popleft()
         self._writing = work is not None
+        self._under_way = work if isinstance(work, _Batch) else None
         if work is not None:
             self._handed_over.put(work)
         if self._writing or self._collected:

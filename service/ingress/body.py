@@ -64,6 +64,16 @@ def inflated(compressed: bytes, bytes_max: int) -> bytes:
     return content
 
 
+def inflated_at_once(compressed: bytes, bytes_max: int) -> bytes | None:
+    """The content, if it is small; else None, which says nothing yet of what is wrong with it."""
+    inflater = zlib.decompressobj(wbits=_GZIP_WINDOW_BITS)
+    try:
+        content = inflater.decompress(compressed, bytes_max)
+    except zlib.error:
+        raise problems.Refused(problems.BAD_GZIP) from None
+    return content if inflater.eof and not inflater.unused_data else None
+
+
 def type_of(content: bytes, depth_max: int) -> str | None:
     """The `type` of a checked body; None if there is none, or it is not a string.
 

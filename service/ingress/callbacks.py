@@ -17,7 +17,8 @@ from service.plugchat import words
 from service.wire.cursor import CursorCodec
 
 _INLINE_BYTES_MAX = 64 * 1024
-"""A larger body is inflated and checked on a thread: it would hold the loop for milliseconds."""
+"""A body that is larger, inflated, is checked on a thread: it would hold the loop for
+milliseconds."""
 
 _IGNORED = b'{"outcome":"ignored"}'
 _SPOOLED = b'{"outcome":"spooled"}'
@@ -69,6 +70,7 @@ class Callbacks:
         self._cursors = cursors
         self._tokens = tokens
         self._unfinished_bytes = 0
+        self._large_bodies = 0
         self._count_recorded = metrics.callbacks.labels("recorded").inc
         self._count_spooled = metrics.callbacks.labels("spooled").inc
         self._count_ignored = metrics.callbacks.labels("ignored").inc
@@ -144,15 +146,19 @@ class Callbacks:
 
     async def _checked(self, received: bytes, gzip: bool) -> _Checked:
         """The content behind a Content-Encoding, and its type. Raises Refused with 413 or 400."""
-        content = received
-        if gzip and len(received) <= _INLINE_BYTES_MAX:
-            content = body.inflated(received, self._limits.body_bytes_max)
-        elif gzip:
-            content = await asyncio.to_thread(body.inflated, received, self._limits.body_bytes_max)
-        if len(content) <= _INLINE_BYTES_MAX:
-            return _Checked(content, body.type_of(content, self._limits.body_depth_max))
-        type_ = await asyncio.to_thread(body.type_of, content, self._limits.body_depth_max)
-        return _Checked(content, type_)
+        small: bytes | None = None
+        if len(received) <= _INLINE_BYTES_MAX:
+            small = body.inflated_at_once(received, _INLINE_BYTES_MAX) if gzip else received
+        if small is not None:
+            return _Checked(small, body.type_of(small, self._limits.body_depth_max))
+        if self._large_bodies >= self._limits.large_bodies_max:
+            raise problems.Refused(problems.TOO_BUSY)
+        self._large_bodies += 1
+        try:
+            # In one go, so that no more is held inflated than there are threads.
+            return await asyncio.to_thread(_check, received, gzip, self._limits)
+        finally:
+            self._large_bodies -= 1
 
     async def _recorded(self, event: NewEvent) -> Position:
         """The position, or SPOOLED. Raises Refused with 503 if it is not known to be on disk."""
@@ -162,6 +168,11 @@ class Callbacks:
             return await waiter
         except errors.LogUnavailable:
             raise problems.Refused(problems.NOT_RECORDED) from None
+
+
+def _check(received: bytes, gzip: bool, limits: config.Limits) -> _Checked:
+    content = body.inflated(received, limits.body_bytes_max) if gzip else received
+    return _Checked(content, body.type_of(content, limits.body_depth_max))
 
 
 def _normalized(types: Iterable[str]) -> frozenset[str]:

@@ -41,6 +41,11 @@ _WIRE_FACTOR = 2
 several times its size, and a call a chunk."""
 
 
+_KEPT_S = 5.0
+_BEGUN_S = 1.0
+"""Between two requests, and within one: so long a connection does not have to make room."""
+
+
 class _Sending(enum.Enum):
     BETWEEN = enum.auto()
     HEAD = enum.auto()
@@ -63,13 +68,16 @@ class Connection(HttpToolsProtocol):
         clock: Clock,
         metrics: telemetry.Metrics,
         on_lost: Callable[[], None],
+        make_room: Callable[[], bool],
     ) -> None:
+        """`make_room` ends another connection, if there is one to spare."""
         super().__init__(uvicorn_config, server_state, {}, asyncio.get_running_loop())
         self._limits = limits
         self._wire_bytes_max = limits.head_bytes_max + _WIRE_FACTOR * limits.body_bytes_max
         self._clock = clock
         self._metrics = metrics
         self._on_lost = on_lost
+        self._make_room = make_room
         self._sending = _Sending.BETWEEN
         self._since_s = clock.monotonic_s()
         """When the peer's state was entered; for BODY, when its HEAD was."""
@@ -92,9 +100,20 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._outlet = Outlet(transport, self.hang_up)
         self._metrics.http_connections.inc()
-        if len(self.connections) > self._limits.http_connections_max:
+        if len(self.connections) > self._limits.http_connections_max and not self._make_room():
             self._write(problems.TOO_BUSY)
             transport.close()
+
+    def idle_s(self, now_s: float) -> float | None:
+        """How long it has not sent anything whole; None if it is not to spare.
+
+        That is one that waits for an answer, has hardly begun, or is kept and may be used again.
+        """
+        if self._peer_waits() or self.transport.is_closing():
+            return None
+        kept = self._sending is _Sending.BETWEEN and self._requests
+        idle_s = now_s - self._since_s
+        return idle_s if idle_s >= (_KEPT_S if kept else _BEGUN_S) else None
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

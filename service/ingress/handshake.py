@@ -19,26 +19,23 @@ class Handshake(asyncio.Protocol):
         self,
         context: ssl.SSLContext,
         limits: config.Limits,
-        under_way: "set[Handshake]",
-        is_full: Callable[[], bool],
+        under_way: "dict[Handshake, None]",
         next_protocol: Callable[[], asyncio.Protocol],
     ) -> None:
-        """Stands in `under_way` for as long as it lasts."""
+        """Stands in `under_way`, the oldest first, for as long as it lasts."""
         self._context = context
         self._limits = limits
         self._under_way = under_way
-        self._is_full = is_full
         self._next_protocol = next_protocol
         self._early = bytearray()
         self._lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if self._is_full():
-            # What could be said here would not be understood.
-            self._transport.abort()
-            return
-        self._under_way.add(self)
+        if len(self._under_way) >= self._limits.http_connections_max:
+            # Whoever has taken longest makes room: nothing that could be said would be understood.
+            next(iter(self._under_way)).abort()
+        self._under_way[self] = None
         self._securing = asyncio.get_running_loop().create_task(self._secure())
 
     def data_received(self, data: bytes) -> None:
@@ -49,6 +46,7 @@ class Handshake(asyncio.Protocol):
 
     def abort(self) -> None:
         """End it now."""
+        self._under_way.pop(self, None)
         self._transport.abort()
 
     async def _secure(self) -> None:
@@ -65,7 +63,7 @@ class Handshake(asyncio.Protocol):
             # The peer's fault, or its leaving: nobody is there to be told.
             return
         finally:
-            self._under_way.discard(self)
+            self._under_way.pop(self, None)
         if secured is None or self._lost:
             return
         protocol = self._next_protocol()

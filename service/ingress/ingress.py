@@ -1,6 +1,7 @@
 """The HTTP side as a whole, for the composition root."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from litestar import Litestar, asgi
@@ -67,7 +68,12 @@ class Ingress:
             )
         if not shared:
             self._operations = HttpServer(
-                _application(routes), "OPS_BIND", settings.ops_bind, settings.limits, clock, metrics
+                _application(routes),
+                "OPS_BIND",
+                settings.ops_bind,
+                _operations_limits(settings),
+                clock,
+                metrics,
             )
 
     async def start(self) -> None:
@@ -131,10 +137,15 @@ def operations_server(
         _application(operations.routes(page, readiness)),
         "OPS_BIND",
         settings.ops_bind,
-        settings.limits,
+        _operations_limits(settings),
         clock,
         telemetry.Metrics(),
     )
+
+
+def _operations_limits(settings: config.Config) -> config.Limits:
+    limits = settings.limits
+    return replace(limits, http_connections_max=limits.operations_connections_max)
 
 
 def _application(handlers: Sequence[ControllerRouterHandler]) -> Litestar:

@@ -1,14 +1,19 @@
 """What one peer can do to a connection, and what it cannot do to others."""
 
 import asyncio
+import contextlib
+import gzip
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests import ingress_site, raw_http
-from tests.ingress_site import BODY, Site
+from tests.clock import FakeClock
+from tests.ingress_site import BODY, PATIENCE_S, Site
 from tests.raw_http import connected, post
 
 MIB = 1024 * 1024
@@ -201,6 +206,100 @@ async def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:
 
     assert (refused.status, refused.headers["retry-after"], end) == (503, "1", b"")
     assert taken == [200, 200, 200, 200]
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /instancia", post(BODY)[:-1]])
+async def test_silent_and_slow_peers_make_room(tmp_path: Path, sent: bytes) -> None:
+    """When all places are taken, who has sent nothing whole for longest loses his."""
+    clock = FakeClock()
+    async with (
+        ingress_site.running(tmp_path, clock=clock, http_connections_max=3) as site,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        bind = site.ingress.http_bind
+        async with connected(bind) as third, connected(bind) as first:
+            await first.send(sent)
+            # What was sent before has arrived once this is answered.
+            await third.send(post(BODY))
+            await third.answer()
+            clock.advance(0.5)
+            second = await stack.enter_async_context(connected(bind))
+            await second.send(sent)
+            await site.connections(3)
+            clock.advance(1.5)
+            statuses = []
+            for _ in range(2):
+                async with connected(bind) as another:
+                    await another.send(post(BODY, b"Connection: close"))
+                    statuses.append((await another.answer()).status)
+                    await another.closed()
+            ends = [await first.closed()]
+            await third.send(post(BODY))
+            statuses.append((await third.answer()).status)
+
+    assert ends == [b""]
+    assert statuses == [200, 200, 200]
+
+
+async def test_a_kept_connection_makes_room_only_after_a_while(tmp_path: Path) -> None:
+    """Its peer may be about to use it again."""
+    clock = FakeClock()
+    async with ingress_site.running(tmp_path, clock=clock, http_connections_max=1) as site:
+        bind = site.ingress.http_bind
+        statuses = []
+        async with connected(bind) as kept:
+            await kept.send(post(BODY))
+            statuses.append((await kept.answer()).status)
+            clock.advance(2)
+            async with connected(bind) as another:
+                statuses.append((await another.answer()).status)
+            clock.advance(4)
+            async with connected(bind) as another:
+                await another.send(post(BODY))
+                statuses.append((await another.answer()).status)
+            end = await kept.closed()
+
+    assert statuses == [200, 503, 200]
+    assert end == b""
+
+
+async def test_large_bodies_are_bounded_together(tmp_path: Path) -> None:
+    """What is inflated and checked beside the loop is bounded; beyond it callbacks get 503."""
+    bomb = gzip.compress(b'{"a":"' + b" " * 1_000_000 + b'"}')
+    headers = {"Content-Encoding": "gzip"}
+    async with ingress_site.running(tmp_path, large_bodies_max=2) as site:
+        answers = await asyncio.gather(*(site.post(bomb, **headers) for _ in range(30)))
+        after = await site.post(bomb, **headers)
+        small = await site.post(gzip.compress(BODY), **headers)
+    statuses = Counter(answer.status_code for answer in answers)
+
+    assert set(statuses) == {200, 503}
+    assert {one.headers.get("retry-after") for one in answers if one.status_code == 503} == {"1"}
+    assert (after.status_code, small.status_code) == (200, 200)
+    assert len(site.events()) == statuses[200] + 2
+
+
+async def test_overload_is_shed_before_it_queues(tmp_path: Path) -> None:
+    """While one callback waits for too long already, new ones are told at once to come again."""
+    async with ingress_site.running(tmp_path, waiting_s_max=0.2) as site:
+        with contextlib.closing(site.outsider()) as outsider:
+            outsider.execute("BEGIN IMMEDIATE")
+            posts: list[asyncio.Future[httpx.Response]] = []
+            shed: set[asyncio.Future[httpx.Response]] = set()
+            async with asyncio.timeout(PATIENCE_S):
+                while not shed:
+                    posts.append(asyncio.ensure_future(site.post()))
+                    shed, _ = await asyncio.wait({posts[-1]}, timeout=0.1)
+            still_wait = [post for post in posts[:-1] if not post.done()]
+            outsider.execute("ROLLBACK")
+            recorded = {(await post).status_code for post in still_wait}
+        (refused,) = (post.result() for post in shed)
+        after = await site.post()
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert len(still_wait) == len(posts) - 1
+    assert recorded == {200}
+    assert after.status_code == 200
 
 
 async def test_unfinished_bodies_are_bounded_together(tmp_path: Path) -> None:
