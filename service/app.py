@@ -64,7 +64,8 @@ async def serve(config: Config, parent: Parent | None = None) -> None:
 
     Raises OperatorError if it cannot start; then everything begun is closed again.
     """
-    application = Application(replace(config, limits=ports.fitting(config.limits)), SystemClock())
+    limits = ports.fitting(config.limits)
+    application = Application(replace(config, limits=limits), SystemClock())
     stop = asyncio.Event()
     stop_on_signals(stop)
     if parent is not None:
@@ -72,6 +73,13 @@ async def serve(config: Config, parent: Parent | None = None) -> None:
     async with application:
         if parent is not None:
             parent.send(application.addresses())
+        if limits != config.limits:
+            _log.warning(
+                "fewer connections than usual: allow this process more open files (ulimit -n, "
+                "LimitNOFILE)",
+                http_connections_max=limits.http_connections_max,
+                grpc_connections_max=limits.grpc_connections_max,
+            )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload)
         _calm_garbage_collection()
         await stop.wait()

@@ -32,6 +32,7 @@ from service.projector.tasks import ProjectorTasks
 from service.stores import Stores
 from service.telemetry import Metrics
 from service.upkeep.parts import Parts
+from service.upkeep.scrub import Scrub
 from service.upkeep.upkeep import Upkeep
 from service.views.store import ViewsReader
 from service.wire.cursor import CursorCodec
@@ -125,6 +126,11 @@ class Core:
             await self._start_hub()
             self._start_listeners(stores)
         self._build_upkeep(stores)
+        if stores.embedded:
+            scrubbing = asyncio.create_task(
+                Scrub(self.log, config.limits, self._metrics).run(), name="scrub"
+            )
+            closers.push_async_callback(cancelled, scrubbing)
 
     def _open_spool(self, path: Path) -> None:
         """For callbacks that are to come, or were left here by a process with another role."""

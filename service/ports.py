@@ -8,12 +8,8 @@ import resource
 import socket
 from dataclasses import replace
 
-import structlog
-
 from service.config import PREFIX, Bind, Limits
 from service.errors import AddressInUse
-
-_log = structlog.get_logger(__name__)
 
 _BACKLOG = 1_024
 _OTHER_FILES = 512
@@ -44,7 +40,7 @@ def bound_to(taken: socket.socket) -> Bind:
 
 
 def fitting(limits: Limits) -> Limits:
-    """Limits on connections that this process may have open files for; it may have more then.
+    """Limits on connections that this process may have open files for.
 
     Each process may open so many (RLIMIT_NOFILE): up to the hard limit it raises that by itself.
     """
@@ -57,19 +53,11 @@ def fitting(limits: Limits) -> Limits:
     if allowed == wanted:
         return limits
     part = max(0, allowed - _OTHER_FILES) / (wanted - _OTHER_FILES)
-    fitted = replace(
+    return replace(
         limits,
         http_connections_max=max(1, int(limits.http_connections_max * part)),
         grpc_connections_max=max(1, int(limits.grpc_connections_max * part)),
     )
-    _log.warning(
-        "fewer connections than the limits allow: raise the number of open files (ulimit -n, "
-        f"LimitNOFILE) to {wanted}",
-        files=allowed,
-        http_connections_max=fitted.http_connections_max,
-        grpc_connections_max=fitted.grpc_connections_max,
-    )
-    return fitted
 
 
 def _taken(variable: str, bind: Bind, *, shared: bool, listens: bool) -> socket.socket:

@@ -5,9 +5,11 @@ upgrades them by itself. On PostgreSQL any number of processes share them, and `
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 from service import errors
+from service.clock import Clock
 from service.config import Config, Limits
 from service.database import schema
 from service.database.database import Database, Fence, unfenced
@@ -16,6 +18,7 @@ from service.database.listener import Listener
 from service.database.lock import DataDirLock
 from service.database.opening import database_of
 from service.database.schema import Store
+from service.database.soundness import require_sound
 from service.database.sqlite import SqliteDatabase
 from service.database.turns import LeasedTurns, LocalTurns, Turns
 from service.domain.progress import Progress
@@ -26,9 +29,21 @@ from service.eventlog.spool import Spool
 from service.eventlog.sqlite import SqliteLogWriter
 from service.eventlog.writer import APPENDED
 from service.projector.leadership import Leadership, LeasedLeadership, SoleLeader
+from service.upkeep import backup
+from service.upkeep.backup import Tell, require_restored
 from service.views.reader import StoredViewsReader
 from service.views.store import ViewsReader, ViewsWriter
 from service.views.writer import ADVANCED, StoredViewsWriter
+
+START_CHECK_BYTES_MAX = 64 * 1024 * 1024
+CHECK_BYTES_MAX = 2 * 1024 * 1024 * 1024
+"""Of files up to here the whole structure is looked at, at a start and by `check`. Of larger ones
+whether they are whole; `check --full` looks at all."""
+
+_ADVICE = {
+    Store.EVENT_LOG: "restore a backup, or see Damage in docs/operating.md",
+    Store.VIEWS: "move it away, and the next start builds the views again from the log",
+}
 
 
 class Stores:
@@ -82,10 +97,21 @@ class Stores:
         Raises SchemaOlder, SchemaNewer, StoreUnusable.
         """
         for store, database in self._each():
-            if self.embedded:
+            if isinstance(database, SqliteDatabase):
+                require_restored(database)
+                if database.exists():
+                    require_sound(database, _ADVICE[store], START_CHECK_BYTES_MAX)
                 schema.upgrade(store, database)
             else:
                 schema.require_current(store, database)
+
+    def check_soundness(self, store: Store, *, thorough: bool) -> None:
+        """Of an embedded one. Raises StoreUnusable if its file is found to be damaged."""
+        database = self.events if store is Store.EVENT_LOG else self.views
+        if isinstance(database, SqliteDatabase):
+            require_restored(database)
+            if database.exists():
+                require_sound(database, _ADVICE[store], None if thorough else CHECK_BYTES_MAX)
 
     def upgrade(self) -> list[tuple[str, str, str]]:
         """Bring both to this program's schema: each one's label, place and revision.
@@ -177,6 +203,44 @@ def copying(source_url: str, target_url: str) -> Iterator[Iterator[Progress]]:
         work = Copying(source, target)
         held.callback(work.close)
         yield work.steps()
+
+
+def back_up(config: Config, folder: Path, clock: Clock, tell: Tell) -> str:
+    """Copy the stores to a folder, also while they are served; what came of it.
+
+    Raises ConfigInvalid, SchemaOlder, SchemaNewer, StoreUnusable, LogUnavailable.
+    """
+    stores = Stores(config)
+    if not stores.exist():
+        raise errors.StoreUnusable(f"there is no event log: {stores.events.name}")
+    if isinstance(stores.events, SqliteDatabase):
+        views = stores.views if isinstance(stores.views, SqliteDatabase) else None
+        return backup.backup(stores.events, views, folder, clock, tell)
+    backup.make(folder)
+    with closing(Copying(stores.events, SqliteDatabase(folder / backup.EVENTS))) as work:
+        for progress in work.steps(online=True):
+            tell(progress)
+    try:
+        return backup.describe(folder, clock, tell)
+    except OSError as error:
+        raise errors.StoreUnusable(f"the backup failed: {error}") from error
+
+
+def restore(config: Config, folder: Path, clock: Clock, tell: Tell) -> str:
+    """Put a backup in place of the stores; what came of it.
+
+    Raises ConfigInvalid, DataDirInUse, SchemaOlder, SchemaNewer, StoreUnusable, LogUnavailable.
+    """
+    stores = Stores(config)
+    described = backup.described(folder)
+    if isinstance(stores.events, SqliteDatabase) and isinstance(stores.views, SqliteDatabase):
+        with stores.lock():
+            return backup.restore(folder, stores.events, stores.views, clock, tell)
+    source = SqliteDatabase(folder / backup.EVENTS)
+    with closing(Copying(source, stores.events)) as work:
+        for progress in work.steps():
+            tell(progress)
+    return f"restored, up to position {described.head_position}; the next start folds it"
 
 
 def migrate(config: Config) -> list[tuple[str, str, str]]:

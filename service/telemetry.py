@@ -76,6 +76,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._add_ingress(self.registry)
+        self._add_log(self.registry)
         self._add_views(self.registry)
         self._add_api(self.registry)
 
@@ -104,6 +105,8 @@ class Metrics:
             ["code"],
             registry=registry,
         )
+
+    def _add_log(self, registry: CollectorRegistry) -> None:
         self.certificate_expiry = Gauge(
             "plugstatus_certificate_expiry_timestamp_seconds",
             "When the certificate in use expires, in seconds since 1970, by side: http, grpc.",
@@ -113,6 +116,21 @@ class Metrics:
         self.log_position = Gauge(
             "plugstatus_log_position",
             "Last position this process recorded; 0 before the first.",
+            registry=registry,
+        )
+        self.damaged_events = Gauge(
+            "plugstatus_damaged_events",
+            "Events of a SQLite log that are not what was recorded, as last found.",
+            registry=registry,
+        )
+        self.log_unreadable = Gauge(
+            "plugstatus_log_unreadable",
+            "1 if the whole event log could not be read when that was last tried, else 0.",
+            registry=registry,
+        )
+        self.scrubbed_at = Gauge(
+            "plugstatus_log_read_timestamp_seconds",
+            "When the whole SQLite log was last read through, in seconds since 1970; 0: not yet.",
             registry=registry,
         )
         self.spool_callbacks = Gauge(

@@ -72,6 +72,10 @@ _DEADLINE_MARGIN = 0.1
 part of the time it left us."""
 
 
+_TELL_S = 1.0
+"""Between two lines about stores that fail, however many calls do."""
+
+
 class _CallerLeft(Exception):
     """Nobody is there any more to be answered."""
 
@@ -97,6 +101,7 @@ class Policy:
         self._health_calls = Lane(Limit("health_calls_max", limits.health_calls_max), None)
         self._reflections = Lane(Limit("reflections_max", limits.reflections_max), None)
         self._under_way = 0
+        self._told_s = -_TELL_S
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -236,6 +241,11 @@ class Policy:
         return None
 
     def _known(self, rpc: Rpc, error: PlugstatusError) -> api_errors.Answer:
+        now_s = self._clock.monotonic_s()
+        if api_errors.is_of_a_store(error) and now_s - self._told_s > _TELL_S:
+            # The caller is not told what it is.
+            self._told_s = now_s
+            _log.warning("calls fail, for one because", method=rpc.method, reason=str(error))
         try:
             return api_errors.answer(error)
         except KeyError:

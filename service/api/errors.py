@@ -78,6 +78,10 @@ _TABLE: dict[type[errors.PlugstatusError], tuple[grpc.StatusCode, int | None]] =
 }
 
 
+_OF_STORES = (errors.LogUnavailable, errors.ViewsUnavailable)
+_LATER = "the service's store cannot be used now: try again later"
+
+
 class Answer(NamedTuple):
     """An error as it goes over the wire."""
 
@@ -95,7 +99,14 @@ def answer(error: errors.PlugstatusError) -> Answer:
     details = [_packed(ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error)))]
     if isinstance(error, errors.FieldsInvalid):
         details.append(_packed(_bad_request(error)))
+    if is_of_a_store(error):
+        return _answer(code, _LATER, details)
     return _answer(code, str(error), details)
+
+
+def is_of_a_store(error: errors.PlugstatusError) -> bool:
+    """Does it say what a database said, who may name hosts, users and files?"""
+    return isinstance(error, _OF_STORES) and error.__cause__ is not None
 
 
 def internal(error_id: str) -> Answer:

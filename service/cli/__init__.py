@@ -35,6 +35,8 @@ class _Commands(click.Group):
         "webhook": "webhooks",
         "rebuild": "upkeep",
         "forget": "upkeep",
+        "backup": "backups",
+        "restore": "backups",
         "copy": "copying",
         "simulate": "simulating",
         "token": "tokens",

@@ -12,7 +12,9 @@ from service.config import PREFIX, Config
 from service.database import schema
 from service.database.lock import holder_of
 from service.database.schema import Store
+from service.domain.events import Position
 from service.errors import StoreUnusable
+from service.eventlog.log import LogReader
 from service.eventlog.spool import filling_of
 from service.ingress.tokens import WebhookTokens
 from service.plugchat.client import PlugchatClient
@@ -25,10 +27,14 @@ Check = Callable[[], str]
 """Says what was found. Raises OperatorError or RetryLater with what to do."""
 
 _FIXED_SQLITE = (3, 51, 3)
+_NEWEST = 10_000
+"""Events whose checksums are looked at without --full."""
+
+_PAGE_EVENTS, _PAGE_BYTES = 2_000, 8 * 1024 * 1024
 _SOON_US = 14 * 24 * 3_600 * US_PER_S
 
 
-def checks(config: Config) -> Iterator[tuple[str, Check]]:
+def checks(config: Config, *, full: bool) -> Iterator[tuple[str, Check]]:
     """Each dependency's name and its check, the ones others rest on first."""
     stores = Stores(config)
     if stores.embedded:
@@ -36,8 +42,8 @@ def checks(config: Config) -> Iterator[tuple[str, Check]]:
     else:
         yield "PostgreSQL", lambda: _postgres(stores)
     yield "data folder", lambda: _data_dir(config)
-    yield "event log", lambda: _event_log(stores)
-    yield "views", lambda: _views(stores)
+    yield "event log", lambda: _event_log(stores, full)
+    yield "views", lambda: _views(stores, full)
     if config.spool:
         yield "spool", lambda: _spool(config)
     yield "webhook token", lambda: _webhook_token(config)
@@ -86,23 +92,38 @@ def _data_dir(config: Config) -> str:
     return f"{folder}, in use by {holder}" if holder else f"{folder}, not in use"
 
 
-def _event_log(stores: Stores) -> str:
+def _event_log(stores: Stores, full: bool) -> str:
+    stores.check_soundness(Store.EVENT_LOG, thorough=full)
     schema.require_current(Store.EVENT_LOG, stores.events)
-    log = stores.open_log_reader()
-    try:
+    with closing(stores.open_log_reader()) as log:
         head = log.head()
-    finally:
-        log.close()
-    return f"revision {schema.known_revision(Store.EVENT_LOG)}, last position {head.position}"
+        first = log.kept_from() if full else Position(max(1, head.position - _NEWEST))
+        looked_at, damaged = _damaged(log, first)
+    if damaged:
+        raise StoreUnusable(
+            f"{len(damaged)} of {looked_at} events are not what was recorded, the first one at "
+            f"position {damaged[0]}: see Damage in docs/operating.md"
+        )
+    revision = schema.known_revision(Store.EVENT_LOG)
+    which = "all" if full else "newest"
+    return f"revision {revision}, last position {head.position}, {which} {looked_at} events whole"
 
 
-def _views(stores: Stores) -> str:
+def _damaged(log: LogReader, first: Position) -> tuple[int, list[Position]]:
+    """How many events there are from that position on, and where the damaged ones are."""
+    looked_at, damaged, after = 0, [], Position(first - 1)
+    while page := log.read(after, _PAGE_EVENTS, _PAGE_BYTES):
+        looked_at += len(page)
+        damaged += [event.position for event in page if event.damaged]
+        after = page[-1].position
+    return looked_at, damaged
+
+
+def _views(stores: Stores, full: bool) -> str:
+    stores.check_soundness(Store.VIEWS, thorough=full)
     schema.require_current(Store.VIEWS, stores.views)
-    views = stores.open_views_reader()
-    try:
+    with closing(stores.open_views_reader()) as views:
         checkpoint = views.checkpoint()
-    finally:
-        views.close()
     revision = schema.known_revision(Store.VIEWS)
     return f"revision {revision}, folded up to position {checkpoint.mark.position}"
 

@@ -62,14 +62,17 @@ def migrate(**options: str | None) -> None:
 
 @click.command()
 @setting_options(config.SETTINGS)
-def check(**options: str | None) -> None:
+@click.option(
+    "--full", is_flag=True, help="Read every page and every event of SQLite stores of any size."
+)
+def check(full: bool, **options: str | None) -> None:
     """Say of each thing the service depends on whether it is usable, or what to run next.
 
     Changes nothing, and may run beside a server. Exit code 1 if something is not usable.
     """
     settings = config.load(given_settings(options), insecure=True)
     failed = False
-    for label, look in checks(settings):
+    for label, look in checks(settings, full=full):
         try:
             told = look()
         except errors.PlugstatusError as error:

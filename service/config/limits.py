@@ -86,7 +86,7 @@ class Limits:
     """Pause before a store that failed is tried again."""
     readers_max: int = 4
     """Reading connections a store, for each use: questions, and watchers that catch up."""
-    grpc_connections_max: int = 20_000
+    grpc_connections_max: int = 11_000
     """Beyond it a connection is closed at once."""
     grpc_idle_connection_s: float = 120.0
     """A connection without a call; its client connects again by itself."""
@@ -150,6 +150,13 @@ class Limits:
     """How long the answer waits for the views to show a recorded outcome."""
     outcome_appends_max: int = 5
     """Tries to record the outcome of a webhook update, `retry_s` apart."""
+    scrub_tail_events: int = 10_000
+    """Newest events that are read again after a start, before all others."""
+    scrub_events_max: int = 500
+    """Events read at once when the whole log is."""
+    scrub_bytes_max: int = 2 * 1024 * 1024
+    scrub_pause_s: float = 86_400.0
+    """Between two times that the whole log is read."""
     watched_file_bytes_max: int = 1024 * 1024
     """A file of tokens, credentials or certificates."""
     recursion_max: int = 6_000

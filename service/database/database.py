@@ -56,6 +56,10 @@ class Connection(Protocol):
         """The driver's errors."""
         ...
 
+    def explained(self, fault: Exception) -> str:
+        """What one of `faults` means, and what to do about it where that is known."""
+        ...
+
     @property
     def usable(self) -> bool:
         """False once the connection is lost: only a new one helps."""

@@ -124,6 +124,9 @@ class PostgresConnection:
         if all_of_them := list(parameters):
             self._cursor().executemany(sql.encode(), all_of_them)
 
+    def explained(self, fault: Exception) -> str:
+        return str(fault)
+
     def each(self, sql: str, parameters: Iterable[Parameters]) -> Iterator[list[Row]]:
         """They travel together: the answers are awaited once."""
         if all_of_them := list(parameters):

@@ -32,6 +32,18 @@ _BUSY_TIMEOUT_MS = 2_000
 _CACHE_KIB = 64 * 1024
 
 
+_PRIMARY_CODE = 0xFF
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "make room on its disk; nothing has to be restarted",
+    sqlite3.SQLITE_READONLY: "its file or file system may not be written: change that, and start "
+    "again",
+    sqlite3.SQLITE_IOERR: "its disk reports an error, or is full: the system's log says more",
+    sqlite3.SQLITE_CORRUPT: "its file is damaged: see Damage in docs/operating.md",
+    sqlite3.SQLITE_NOTADB: "its file is damaged, or another one: see Damage in docs/operating.md",
+    sqlite3.SQLITE_BUSY: "another program holds its lock: end that one",
+}
+
+
 class SqliteConnection(sqlite3.Connection):
     """A reading one. Every statement outside a transaction is one of its own."""
 
@@ -39,6 +51,10 @@ class SqliteConnection(sqlite3.Connection):
     faults = (sqlite3.Error,)
     usable = True
     engine_version = sqlite3.sqlite_version
+
+    def explained(self, fault: Exception) -> str:
+        advice = _ADVICE.get(getattr(fault, "sqlite_errorcode", 0) & _PRIMARY_CODE)
+        return f"{fault}: {advice}" if advice else str(fault)
 
     def each(self, sql: str, parameters: Iterable[Parameters]) -> Iterator[list[Row]]:
         for one in parameters:

@@ -2,6 +2,7 @@
 
 from enum import IntEnum
 from typing import NewType
+from zlib import crc32
 
 import msgspec
 
@@ -62,6 +63,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     receive_time_us: int
     kind: EventKind
     content: bytes
+    damaged: bool = False
+    """Not what was recorded: its checksum is another one."""
+
+
+def checksum_of(instance: str, receive_time_us: int, kind: int, content: bytes) -> int:
+    """CRC-32 of all that an event is, but for its position."""
+    return crc32(content, crc32(b"%d %d %b " % (receive_time_us, kind, instance.encode())))
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):

@@ -9,6 +9,7 @@ beginning anew, because what was carried already may hold what is gone.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, select, update
@@ -60,14 +61,19 @@ class Copying:
         self._source.close()
         self._target.close()
 
-    def steps(self) -> Iterator[Progress]:
-        """Copy, or go on copying.
+    def steps(self, *, online: bool = False) -> Iterator[Progress]:
+        """Copy, or go on copying. `online`: the source is served meanwhile, and one state of it is
+        copied, which goes on nowhere if it is killed.
 
         Raises LogUnavailable, or StoreUnusable if the target holds something else.
         """
-        with translated(self._source), translated(self._target):
+        with ExitStack() as stack:
+            stack.enter_context(translated(self._source))
+            stack.enter_context(translated(self._target))
+            if online:
+                stack.enter_context(self._source.snapshot())
             for connection in (self._source, self._target):
-                if connection.dialect is Dialect.POSTGRES:
+                if connection.dialect is Dialect.POSTGRES and not online:
                     # Until the connection is closed: whoever serves it after all has to wait.
                     connection.execute("SELECT pg_advisory_lock(append_lock())")
             self._adopt()

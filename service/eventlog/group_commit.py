@@ -334,7 +334,8 @@ class GroupCommit:
             if isinstance(work, _Removal):
                 self._loop.call_soon_threadsafe(self._settle_removal, work, result, failure)
             else:
-                told = f"the event log cannot be written: {failure}" if failure else ""
+                # What the database says of itself is for the log, not for those who asked.
+                told = "the event log cannot be written now: try again later" if failure else ""
                 first = Position(result or 0)
                 self._loop.call_soon_threadsafe(self._settle, work, first, told)
         if usable is not None:

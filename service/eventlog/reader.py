@@ -1,7 +1,15 @@
 """The event log, read."""
 
 from service.database.database import Database, opening
-from service.domain.events import BEFORE_FIRST, ORIGIN, Event, EventKind, Mark, Position
+from service.domain.events import (
+    BEFORE_FIRST,
+    ORIGIN,
+    Event,
+    EventKind,
+    Mark,
+    Position,
+    checksum_of,
+)
 from service.eventlog import statements
 from service.eventlog.faults import translated
 from service.eventlog.log import Removals
@@ -65,8 +73,18 @@ class StoredLogReader:
                 self._sql.read, (after, events_max), "position", "content", bytes_max
             )
         return [
-            Event(position, instance, receive_time_us, _kind(kind), content)
-            for position, instance, receive_time_us, kind, content in rows
+            Event(
+                position,
+                instance,
+                receive_time_us,
+                _kind(kind),
+                content,
+                # An erasure by a program that knew no checksums left the old one.
+                checksum is not None
+                and kind != EventKind.TOMBSTONE
+                and checksum != checksum_of(instance, receive_time_us, kind, content),
+            )
+            for position, instance, receive_time_us, kind, checksum, content in rows
         ]
 
     def holds_trace(self, text: str) -> bool:

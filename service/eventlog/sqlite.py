@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from service.database.database import Database
-from service.domain.events import Mark, NewEvent, Position
+from service.domain.events import Mark, NewEvent, Position, checksum_of
 from service.eventlog.faults import translated
 from service.eventlog.writer import StoredLogWriter
 
@@ -14,9 +14,9 @@ from service.eventlog.writer import StoredLogWriter
 # the order of the array, so positions do too. One byte leads the blob: a part of an empty one
 # would be NULL.
 _INSERT = """
-INSERT INTO events (instance, receive_time_us, receive_time_max_us, kind, content)
+INSERT INTO events (instance, receive_time_us, receive_time_max_us, kind, checksum, content)
 SELECT json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
-       json_extract(value, '$[5]'),
+       json_extract(value, '$[5]'), json_extract(value, '$[6]'),
        substr(?1, json_extract(value, '$[0]'), json_extract(value, '$[1]'))
 FROM json_each(?2)
 """
@@ -56,6 +56,7 @@ class SqliteLogWriter(StoredLogWriter):
                     event.receive_time_us,
                     receive_time_max_us,
                     event.kind,
+                    checksum_of(event.instance, event.receive_time_us, event.kind, event.content),
                 )
             )
             offset += length

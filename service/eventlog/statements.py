@@ -3,7 +3,7 @@
 from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, null, select, tuple_, update
 
 from service.database.database import Dialect
 from service.database.statements import Compiler, compiler
@@ -62,6 +62,7 @@ def _reading(compiled: Compiler, *in_sight: ColumnElement[bool]) -> dict[str, st
                 events.c.instance,
                 events.c.receive_time_us,
                 events.c.kind,
+                events.c.checksum,
                 events.c.content,
             )
             .where(events.c.position > bindparam("after"), *in_sight)
@@ -111,7 +112,7 @@ def _removing(compiled: Compiler) -> dict[str, str]:
         ),
         "bury": compiled(
             update(events)
-            .values(kind=bindparam("as_kind"), content=bindparam("tombstone"))
+            .values(kind=bindparam("as_kind"), content=bindparam("tombstone"), checksum=null())
             .where(events.c.position == bindparam("of_position"))
         ),
         "count_erased": compiled(

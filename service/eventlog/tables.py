@@ -41,6 +41,9 @@ events = Table(
     # this is, and a time is found by bisection instead of a second index.
     Column("receive_time_max_us", BigInteger, nullable=False),
     Column("kind", Integer, nullable=False),
+    # `domain.events.checksum_of`; none where the database has checksums of its own, beside a
+    # tombstone, and of events from before there was this column.
+    Column("checksum", BigInteger, nullable=True),
     Column("content", LargeBinary, nullable=False),
     sqlite_autoincrement=True,
 )

@@ -13,7 +13,16 @@ _tombstones = msgspec.json.Decoder(Tombstone)
 
 
 def read(event: Event) -> Reading:
-    """Never raises. A tombstone is never in quarantine: nothing of it can be read one day."""
+    """Never raises. A tombstone is never in quarantine: nothing of it can be read one day.
+
+    Of a damaged event nothing is read, because nobody knows what of it is true.
+    """
+    if event.damaged:
+        _log.error(
+            "an event of the log is damaged and goes to quarantine: restore a backup",
+            position=event.position,
+        )
+        return _NOTHING
     if event.kind is EventKind.CALLBACK:
         return decode(event)
     if event.kind is EventKind.TOMBSTONE:

@@ -96,6 +96,9 @@ class Batch:
         self._quarantine: list[QuarantineRow] = []
 
     def add(self, event: Event, reading: Reading) -> None:
+        if event.damaged:
+            self._keep_apart(event, QuarantineReason.UNREADABLE)
+            return
         match event.kind:
             case EventKind.CALLBACK | EventKind.TOMBSTONE:
                 self._webhooks.callback(event)

@@ -12,4 +12,6 @@ def translated(connection: Connection) -> Iterator[None]:
     try:
         yield
     except connection.faults as error:
-        raise errors.ViewsUnavailable(f"the views cannot be used: {error}") from error
+        raise errors.ViewsUnavailable(
+            f"the views cannot be used: {connection.explained(error)}"
+        ) from error

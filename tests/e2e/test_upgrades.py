@@ -57,7 +57,11 @@ def _rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
             for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         ]
         kept = set(tables) - {"alembic_version", "served_revision", "baseline"}
-        columns = {"log": "identity, kept_from", "generations": "slot, generation, position"}
+        columns = {
+            "log": "identity, kept_from",
+            "events": "position, instance, receive_time_us, receive_time_max_us, kind, content",
+            "generations": "slot, generation, position",
+        }
         return {
             name: connection.execute(f"SELECT {columns.get(name, '*')} FROM {name}").fetchall()
             for name in sorted(kept)
