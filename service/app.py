@@ -228,7 +228,14 @@ class Application:
         admin = Admin(self._webhooks)
         tasks = LongTasks(core.upkeep, config.limits)
         service_status = ServiceStatus(
-            config, self._clock, core.log, core.views, watchers, core.hub.waits, core.stores
+            config,
+            self._clock,
+            core.log,
+            core.views,
+            watchers,
+            core.hub.waits,
+            core.stores,
+            core.silence.found,
         )
         grpc = GrpcServer(
             config.grpc_bind,

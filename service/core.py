@@ -33,6 +33,7 @@ from service.stores import Stores
 from service.telemetry import Metrics
 from service.upkeep.parts import Parts
 from service.upkeep.scrub import Scrub
+from service.upkeep.silence import Silence
 from service.upkeep.upkeep import Upkeep
 from service.views.store import ViewsReader
 from service.wire.cursor import CursorCodec
@@ -126,6 +127,10 @@ class Core:
             await self._start_hub()
             self._start_listeners(stores)
         self._build_upkeep(stores)
+        self.silence = Silence(config, self._clock, self.log, self.views, self._metrics)
+        if config.roles & {"projector", "api"}:
+            looking = asyncio.create_task(self.silence.run(), name="silence")
+            closers.push_async_callback(cancelled, looking)
         if stores.embedded:
             scrubbing = asyncio.create_task(
                 Scrub(self.log, config.limits, self._metrics).run(), name="scrub"

@@ -162,6 +162,21 @@ class Metrics:
         self.reports_folded = Counter(
             "plugstatus_reports_folded_total", "Reports folded into the views.", registry=registry
         )
+        self.silent_instances = Gauge(
+            "plugstatus_silent_instances",
+            "Instances that used to talk and were not heard of for too long.",
+            registry=registry,
+        )
+        self.stuck_messages = Gauge(
+            "plugstatus_stuck_messages",
+            "Messages that were sent too long ago and not heard of again.",
+            registry=registry,
+        )
+        self.unconfirmed_webhooks = Gauge(
+            "plugstatus_unconfirmed_webhooks",
+            "Webhook updates that PlugChat accepted and behind which no callback came.",
+            registry=registry,
+        )
         self.quarantined = Counter(
             "plugstatus_quarantined_total",
             "Callbacks put in quarantine, by reason.",

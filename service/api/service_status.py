@@ -1,6 +1,7 @@
 """GetServiceStatus: where this process and its stores stand."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,6 +25,24 @@ _LISTED_MAX = 1_000
 """Watchers, and instances, in one answer."""
 
 
+class Warned(Protocol):
+    """Something that is missing."""
+
+    @property
+    def kind(self) -> int:
+        """As the proto numbers it."""
+        ...
+
+    @property
+    def since_us(self) -> int: ...
+
+    @property
+    def instance(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+
 class ServiceStatus:
     def __init__(
         self,
@@ -34,7 +53,10 @@ class ServiceStatus:
         watchers: Watchers,
         waits: Waits,
         stores: Sequence[StoreState],
+        missing: Callable[[], Awaitable[Sequence[Warned]]],
     ) -> None:
+        """`missing` raises what `get` raises."""
+        self._missing = missing
         self._config = config
         self._roles = sorted(config.roles)
         self._clock = clock
@@ -60,6 +82,11 @@ class ServiceStatus:
             lambda log: (*self._lag(log, checkpoint), log.removals())
         )
         watchers = self._watchers.states(caller)
+        warnings = [
+            one
+            for one in await self._missing()
+            if not caller.instances or one.instance in caller.instances
+        ]
         return pb.GetServiceStatusResponse(
             version=__version__,
             roles=self._roles,
@@ -85,6 +112,7 @@ class ServiceStatus:
                 )
                 for store in self._stores
             ],
+            warnings=[_warning(one) for one in warnings[: self._config.limits.warnings_max]],
             removals=None if caller.instances else _removals(removals),
         )
 
@@ -110,6 +138,25 @@ class ServiceStatus:
             ),
             queued_bytes=state.queued_bytes,
         )
+
+
+def _warning(one: Warned) -> pb.ServiceWarning:
+    since = encode.timestamp(one.since_us) if one.since_us else None
+    when = f" since {since.ToDatetime():%Y-%m-%d %H:%M}Z" if since else ""
+    texts = {
+        pb.WARNING_KIND_INSTANCE_SILENT: f"{one.instance} used to talk, and was not heard of{when}",
+        pb.WARNING_KIND_MESSAGES_STUCK: (
+            f"{one.count} message(s) were sent, and not heard of again"
+        ),
+        pb.WARNING_KIND_WEBHOOK_UNCONFIRMED: (
+            f"PlugChat took {one.instance}'s webhook, and no callback came{when}"
+        ),
+        pb.WARNING_KIND_VIEWS_BEHIND: f"the views are {one.count} events behind{when}",
+    }
+    kind = pb.WarningKind.ValueType(one.kind)
+    return pb.ServiceWarning(
+        kind=kind, text=texts[kind], instance=one.instance, count=one.count, since_time=since
+    )
 
 
 def _removals(removals: Removals) -> pb.RemovalStatus:

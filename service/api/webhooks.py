@@ -166,7 +166,7 @@ class WebhookUpdates:
         whose server may still be at it has the turn of its instance, which is waited for.
         Raises LogUnavailable or ViewsUnavailable.
         """
-        pending = await self._views.run(lambda views: views.pending_webhooks())
+        pending = await self._views.run(lambda views: views.webhooks_in(WebhookState.PENDING))
         left = [update for update in pending if update.update_id not in self._under_way]
         for update in left:
             async with self._turns.turn(_turn_of(update.instance)):

@@ -181,6 +181,8 @@ def service(now: pb.GetServiceStatusResponse) -> Iterator[str]:
     )
     for store in now.stores:
         yield f"  {store.name}: {store.engine} {store.engine_version}, {store.schema_revision}"
+    for warning in now.warnings:
+        yield f"  WARNING: {plain(warning.text)}"
     if now.watchers:
         yield ""
         header = ("watching since", "from", "phase", "behind", "queued", "filter")

@@ -150,6 +150,18 @@ class Limits:
     """How long the answer waits for the views to show a recorded outcome."""
     outcome_appends_max: int = 5
     """Tries to record the outcome of a webhook update, `retry_s` apart."""
+    silence_pause_s: float = 30.0
+    """Between two looks for callbacks that are missing."""
+    silence_days: float = 7.0
+    """What has been quiet for longer is not missed any more."""
+    unconfirmed_s: float = 1_800.0
+    """Behind a webhook update that PlugChat accepted, so long without a callback is too long."""
+    behind_s: float = 30.0
+    """Age of the oldest event that the views have not folded, from which on they are behind."""
+    stuck_count_max: int = 100_000
+    """Messages that are stuck, as far as they are counted."""
+    warnings_max: int = 100
+    """In one answer of GetServiceStatus."""
     scrub_tail_events: int = 10_000
     """Newest events that are read again after a start, before all others."""
     scrub_events_max: int = 500

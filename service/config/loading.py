@@ -53,11 +53,11 @@ def load(values: Mapping[str, str], *, insecure: bool = False, workers: int = 1)
         retention_days=(
             _number("RETENTION_DAYS", text["RETENTION_DAYS"]) if text["RETENTION_DAYS"] else None
         ),
+        silent_after_s=_number("SILENT_AFTER_S", text["SILENT_AFTER_S"]),
+        stuck_after_s=_number("STUCK_AFTER_S", text["STUCK_AFTER_S"]),
         spool=_spool(text["SPOOL"], shared=shared),
-        spool_bytes_max=int(
-            _number("SPOOL_BYTES_MAX", text["SPOOL_BYTES_MAX"], whole=True, below=1e15)
-        ),
-        watchers_max=int(_number("WATCHERS_MAX", text["WATCHERS_MAX"], whole=True)),
+        spool_bytes_max=_whole("SPOOL_BYTES_MAX", text["SPOOL_BYTES_MAX"], below=1e15),
+        watchers_max=_whole("WATCHERS_MAX", text["WATCHERS_MAX"]),
         watcher_stall_s=_number("WATCHER_STALL_S", text["WATCHER_STALL_S"]),
         plugchat_url=_https_url("PLUGCHAT_URL", text["PLUGCHAT_URL"]),
         plugchat_webhook_path=_path("PLUGCHAT_WEBHOOK_PATH", text["PLUGCHAT_WEBHOOK_PATH"]),
@@ -225,6 +225,10 @@ def _number(name: str, text: str, *, whole: bool = False, below: float = 1e9) ->
         kind = "a whole number" if whole else "a number"
         raise ConfigInvalid(PREFIX + name, f"{text!r} is not {kind} above 0")
     return number
+
+
+def _whole(name: str, text: str, below: float = 1e9) -> int:
+    return int(_number(name, text, whole=True, below=below))
 
 
 def _file(name: str, text: str) -> Path | None:

@@ -118,6 +118,18 @@ SETTINGS: tuple[Setting, ...] = (
         "Contents that spool may hold; then callbacks get 503",
     ),
     Setting(
+        "SILENT_AFTER_S",
+        "SECONDS",
+        "21600",
+        "An instance that used to talk and was not heard of for so long is told of",
+    ),
+    Setting(
+        "STUCK_AFTER_S",
+        "SECONDS",
+        "86400",
+        "Messages that were SENT so long ago, and not heard of again, are told of",
+    ),
+    Setting(
         "RETENTION_DAYS", "DAYS", "", "Callbacks received longer ago are removed", "keep for ever"
     ),
     Setting(

@@ -58,6 +58,8 @@ class Config:
     ignored_types: frozenset[str]
     retention_days: float | None
     """None: keep for ever."""
+    silent_after_s: float
+    stuck_after_s: float
     spool: bool
     spool_bytes_max: int
     watchers_max: int

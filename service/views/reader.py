@@ -10,6 +10,7 @@ from service.database.database import Database, Row
 from service.domain.events import Mark, Place, Point, Position, QuarantineReason, end_of
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient
+from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.views import rows, walks
 from service.views import statements as sql
@@ -203,10 +204,17 @@ class StoredViewsReader:
             found = self._all(live.sql.webhook_by_request, (request_id,))
         return rows.webhook_of(found[0]) if found else None
 
-    def pending_webhooks(self) -> list[WebhookUpdate]:
+    def webhooks_in(self, state: WebhookState) -> list[WebhookUpdate]:
         with self._snapshot() as live:
-            found = self._all(live.sql.webhooks_by_state, (int(WebhookState.PENDING),))
+            found = self._all(live.sql.webhooks_by_state, (int(state),))
         return [rows.webhook_of(row) for row in found]
+
+    def count_of_status(
+        self, status: Status, first: Position, until: Position, count_max: int
+    ) -> int:
+        with self._snapshot() as live:
+            found = self._all(live.sql.of_status_within, (int(status), first, until, count_max))
+        return len(found)
 
     @contextmanager
     def _snapshot(self) -> Iterator[_Live]:

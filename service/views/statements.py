@@ -22,9 +22,8 @@ from service.views.tables import TABLES, SlotTables, generations, views
 
 
 def _by_key(compiled: Compiler, table: Table) -> str:
-    return compiled(
-        select(table).where(*(column == bindparam(column.name) for column in table.primary_key))
-    )
+    key = (column == bindparam(column.name) for column in table.primary_key)
+    return compiled(select(table).where(*key))
 
 
 def _newest_first(
@@ -76,6 +75,7 @@ class Statements(NamedTuple):
     last_webhook: str
     webhook_by_request: str
     webhooks_by_state: str
+    of_status_within: str
     upsert_message: str
     upsert_recipient: str
     insert_feed: str
@@ -158,6 +158,15 @@ def _reading(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
             .where(webhooks.c.request_id == bindparam("request_id"))
             .order_by(last_first)
             .limit(1)
+        ),
+        "of_status_within": compiled(
+            select(messages.c.changed_position)
+            .where(
+                messages.c.status == bindparam("status"),
+                messages.c.changed_position >= bindparam("first"),
+                messages.c.changed_position < bindparam("until"),
+            )
+            .limit(bindparam("count_max"))
         ),
         "webhooks_by_state": compiled(
             select(webhooks)
@@ -298,12 +307,8 @@ def _removing(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
 
 def _page(compiled: Compiler, table: Table) -> str:
     key = list(table.primary_key)
-    return compiled(
-        select(table)
-        .where(tuple_(*key) > tuple_(*(bindparam(f"after_{column.name}") for column in key)))
-        .order_by(*key)
-        .limit(bindparam("rows_max"))
-    )
+    behind = tuple_(*key) > tuple_(*(bindparam(f"after_{column.name}") for column in key))
+    return compiled(select(table).where(behind).order_by(*key).limit(bindparam("rows_max")))
 
 
 def _clear(compiled: Compiler, table: Table) -> str:

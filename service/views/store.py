@@ -14,7 +14,7 @@ from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient
 from service.domain.state import State
 from service.domain.status import Status
-from service.domain.webhook import WebhookUpdate
+from service.domain.webhook import WebhookState, WebhookUpdate
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):
@@ -346,8 +346,17 @@ class ViewsReader(Protocol):
         """Does the text stand anywhere in the store's files, deleted rows included?"""
         ...
 
-    def pending_webhooks(self) -> list[WebhookUpdate]:
-        """Attempts without an outcome, oldest first."""
+    def webhooks_in(self, state: WebhookState) -> list[WebhookUpdate]:
+        """Attempts in that state, oldest first."""
+        ...
+
+    def count_of_status(
+        self, status: Status, first: Position, until: Position, count_max: int
+    ) -> int:
+        """Messages of that status, last changed from `first` on and before `until`.
+
+        Counts no further than `count_max`, and costs what it counts.
+        """
         ...
 
     def close(self) -> None: ...

@@ -13,6 +13,7 @@ from service.domain.events import Place, Position, QuarantineReason, end_of
 from service.domain.instance import ConnectionState, Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.status import Status
+from service.domain.webhook import WebhookState
 from service.views.store import (
     FeedFilter,
     ListedReport,
@@ -239,7 +240,10 @@ READS: dict[str, Callable[[ViewsReader], object]] = {
     ],
     "last_webhook": lambda reader: reader.last_webhook("acme"),
     "webhook_by_request": lambda reader: reader.webhook_by_request("r1"),
-    "pending_webhooks": lambda reader: reader.pending_webhooks(),
+    "webhooks_in": lambda reader: reader.webhooks_in(WebhookState.PENDING),
+    "count_of_status": lambda reader: reader.count_of_status(
+        Status.SENT, Position(1), Position(9), 5
+    ),
 }
 WRITER_READS: dict[str, Callable[[ViewsWriter], object]] = {
     "checkpoint": lambda writer: writer.checkpoint(),

@@ -291,7 +291,7 @@ def test_webhooks_are_found_by_what_they_are_asked_for(
         views_reader.webhook_by_request(request_id) for request_id in ("r1", "r2", "unknown")
     ]
     assert [by_id["a1"], None] == [views_writer.webhook(name) for name in ("a1", "unknown")]
-    assert [by_id["a2"], by_id["b1"]] == views_reader.pending_webhooks()
+    assert [by_id["a2"], by_id["b1"]] == views_reader.webhooks_in(WebhookState.PENDING)
 
 
 PROJECTOR = """

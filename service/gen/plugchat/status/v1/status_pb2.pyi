@@ -265,6 +265,42 @@ QUARANTINE_REASON_UNREADABLE: QuarantineReason.ValueType  # 6
 """It could not be read for another reason."""
 Global___QuarantineReason: _TypeAlias = QuarantineReason  # noqa: Y015
 
+class _WarningKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WarningKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WarningKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WARNING_KIND_UNSPECIFIED: _WarningKind.ValueType  # 0
+    """Not used."""
+    WARNING_KIND_INSTANCE_SILENT: _WarningKind.ValueType  # 1
+    """An instance that used to talk was not heard of for PLUGSTATUS_SILENT_AFTER_S."""
+    WARNING_KIND_MESSAGES_STUCK: _WarningKind.ValueType  # 2
+    """Messages were SENT more than PLUGSTATUS_STUCK_AFTER_S ago, and not heard of again. Only
+    those of the last 7 days count.
+    """
+    WARNING_KIND_WEBHOOK_UNCONFIRMED: _WarningKind.ValueType  # 3
+    """PlugChat accepted the instance's webhook more than 30 minutes ago, and no callback came."""
+    WARNING_KIND_VIEWS_BEHIND: _WarningKind.ValueType  # 4
+    """The views have not folded an event that is older than 30 seconds."""
+
+class WarningKind(_WarningKind, metaclass=_WarningKindEnumTypeWrapper):
+    """Kinds of warnings."""
+
+WARNING_KIND_UNSPECIFIED: WarningKind.ValueType  # 0
+"""Not used."""
+WARNING_KIND_INSTANCE_SILENT: WarningKind.ValueType  # 1
+"""An instance that used to talk was not heard of for PLUGSTATUS_SILENT_AFTER_S."""
+WARNING_KIND_MESSAGES_STUCK: WarningKind.ValueType  # 2
+"""Messages were SENT more than PLUGSTATUS_STUCK_AFTER_S ago, and not heard of again. Only
+those of the last 7 days count.
+"""
+WARNING_KIND_WEBHOOK_UNCONFIRMED: WarningKind.ValueType  # 3
+"""PlugChat accepted the instance's webhook more than 30 minutes ago, and no callback came."""
+WARNING_KIND_VIEWS_BEHIND: WarningKind.ValueType  # 4
+"""The views have not folded an event that is older than 30 seconds."""
+Global___WarningKind: _TypeAlias = WarningKind  # noqa: Y015
+
 class _WatcherPhase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -2140,6 +2176,7 @@ class GetServiceStatusResponse(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     STORES_FIELD_NUMBER: _builtins.int
     REMOVALS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version of plugstatus that answers."""
     log_id: _builtins.str
@@ -2202,6 +2239,12 @@ class GetServiceStatusResponse(_message.Message):
         takes a snapshot when these counts rise. Absent to a token limited to instances.
         """
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceWarning]:
+        """What an operator should look at, at most 100. To a token limited to instances: only what
+        concerns those.
+        """
+
     def __init__(
         self,
         *,
@@ -2222,14 +2265,55 @@ class GetServiceStatusResponse(_message.Message):
         instances: _abc.Iterable[Global___InstanceStatus] | None = ...,
         stores: _abc.Iterable[Global___StoreStatus] | None = ...,
         removals: Global___RemovalStatus | None = ...,
+        warnings: _abc.Iterable[Global___ServiceWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lag_duration", b"lag_duration", "removals", b"removals", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "lag_duration", b"lag_duration", "lag_events", b"lag_events", "log_head_position", b"log_head_position", "log_id", b"log_id", "projector_position", b"projector_position", "removals", b"removals", "roles", b"roles", "start_time", b"start_time", "stores", b"stores", "version", b"version", "views_generation", b"views_generation", "wait_count", b"wait_count", "watcher_count", b"watcher_count", "watcher_queue_bytes_max", b"watcher_queue_bytes_max", "watchers", b"watchers", "watchers_max", b"watchers_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "lag_duration", b"lag_duration", "lag_events", b"lag_events", "log_head_position", b"log_head_position", "log_id", b"log_id", "projector_position", b"projector_position", "removals", b"removals", "roles", b"roles", "start_time", b"start_time", "stores", b"stores", "version", b"version", "views_generation", b"views_generation", "wait_count", b"wait_count", "warnings", b"warnings", "watcher_count", b"watcher_count", "watcher_queue_bytes_max", b"watcher_queue_bytes_max", "watchers", b"watchers", "watchers_max", b"watchers_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServiceStatusResponse: _TypeAlias = GetServiceStatusResponse  # noqa: Y015
+
+@_typing.final
+class ServiceWarning(_message.Message):
+    """Something that should be there and is not, or is not as it should be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    kind: Global___WarningKind.ValueType
+    """What."""
+    text: _builtins.str
+    """For people."""
+    instance: _builtins.str
+    """The instance concerned. Empty: none in particular."""
+    count: _builtins.int
+    """How many messages or events. 1 for an instance."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when. Absent where there is no one time."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___WarningKind.ValueType = ...,
+        text: _builtins.str = ...,
+        instance: _builtins.str = ...,
+        count: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "instance", b"instance", "kind", b"kind", "since_time", b"since_time", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceWarning: _TypeAlias = ServiceWarning  # noqa: Y015
 
 @_typing.final
 class WatcherStatus(_message.Message):
