@@ -225,6 +225,21 @@ class Metrics:
         )
 
 
+class ParentMetrics:
+    """Of the process that runs several workers."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.workers = Gauge(
+            "plugstatus_workers", "Workers that are ready.", registry=self.registry
+        )
+        self.restarts = Counter(
+            "plugstatus_worker_restarts_total",
+            "Workers that ended by themselves and were started again.",
+            registry=self.registry,
+        )
+
+
 class WorkerMetrics(Collector):
     """The pages of several workers as one: each sample says which worker's it is."""
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from service import __version__, app, errors, ports
 from service.clock import SystemClock
@@ -33,7 +33,7 @@ from service.config import Bind, Config
 from service.core import SPOOL_FILE
 from service.eventlog.spool import filling_of
 from service.ingress.ingress import operations_server
-from service.telemetry import WorkerMetrics, configure_logging
+from service.telemetry import ParentMetrics, WorkerMetrics, configure_logging
 
 _log = structlog.get_logger(__name__)
 
@@ -128,14 +128,9 @@ class _Workers:
         """Called once."""
         self.http = httpx.AsyncClient(trust_env=False, timeout=_ASK_S)
         self._stop = stop
-        self._registry = CollectorRegistry()
-        restarts = Counter(
-            "plugstatus_worker_restarts_total",
-            "Workers that ended by themselves and were started again.",
-            registry=self._registry,
-        )
-        ready = Gauge("plugstatus_workers", "Workers that are ready.", registry=self._registry)
-        ready.set_function(lambda: len(self._ready()))
+        self._metrics = ParentMetrics()
+        self._metrics.workers.set_function(lambda: len(self._ready()))
+        restarts = self._metrics.restarts
         self._all = [
             _Worker(_config_of(config, number), number, log_level, self._on_ready, restarts)
             for number in range(1, config.workers + 1)
@@ -159,7 +154,7 @@ class _Workers:
         told = {number: answer.text for number, answer in (await self._asked("/metrics")).items()}
         merged = CollectorRegistry()
         merged.register(WorkerMetrics(told))
-        return generate_latest(self._registry) + generate_latest(merged)
+        return generate_latest(self._metrics.registry) + generate_latest(merged)
 
     async def not_ready(self) -> Sequence[str]:
         """What those say that run. One that is being started takes no connections."""
