@@ -40,6 +40,7 @@ from service.ingress.ingress import Ingress
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
 from service.telemetry import Metrics
+from service.tracing import tracing
 from service.wire.page_token import PageTokens
 
 _log = structlog.get_logger(__name__)
@@ -139,6 +140,8 @@ class Application:
         config = self._config
         _log.debug("settings", **describe(config))
         self._read_access_files()
+        self._tracing = tracing(config)
+        self._closers.push_async_callback(asyncio.to_thread, self._tracing.close)
         self._core = Core(config, self._clock, self._metrics)
         await self._closers.enter_async_context(self._core)
         self._build_webhooks()
@@ -176,7 +179,7 @@ class Application:
     def _build_webhooks(self) -> None:
         config = self._config
         self._credentials = Credentials(config, self._clock)
-        self._plugchat = PlugchatClient(config, self._clock)
+        self._plugchat = PlugchatClient(config, self._clock, tracing=self._tracing)
         self._webhooks = WebhookUpdates(
             appender=self._core.appender,
             log=self._core.log,
@@ -240,7 +243,7 @@ class Application:
         grpc = GrpcServer(
             config.grpc_bind,
             config.limits,
-            Policy(self._clock, config.limits, self._metrics, self._access),
+            Policy(self._clock, config.limits, self._metrics, self._access, self._tracing),
             unary={
                 "GetMessageStatus": statuses.get,
                 "BatchGetMessageStatuses": statuses.batch_get,

@@ -28,6 +28,7 @@ from service.clock import Clock
 from service.config import Limits
 from service.errors import FieldsInvalid, LimitExceeded, PlugstatusError, ShuttingDown
 from service.telemetry import Metrics
+from service.tracing import Span, Tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -76,6 +77,11 @@ _TELL_S = 1.0
 """Between two lines about stores that fail, however many calls do."""
 
 
+_UNTRACED = Tracing()
+_OUR_FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE)
+"""What makes a span one of an error, on the serving side."""
+
+
 class _CallerLeft(Exception):
     """Nobody is there any more to be answered."""
 
@@ -83,7 +89,15 @@ class _CallerLeft(Exception):
 class Policy:
     """Makes gRPC handlers of the service's own."""
 
-    def __init__(self, clock: Clock, limits: Limits, metrics: Metrics, access: Access) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        limits: Limits,
+        metrics: Metrics,
+        access: Access,
+        tracing: Tracing = _UNTRACED,
+    ) -> None:
+        self._tracing = tracing
         self._clock = clock
         self._limits = limits
         self._metrics = metrics
@@ -130,8 +144,10 @@ class Policy:
 
         async def serve(_requests: Any, context: Context) -> Any:
             begun_s = self._clock.monotonic_s()
+            metadata = context.invocation_metadata() or ()
             try:
-                return await self._answered(rpc, context, respond(context))
+                with self._tracing.serving(f"{rpc.service}/{rpc.method}", metadata) as span:
+                    return await self._answered(rpc, context, respond(context), span)
             finally:
                 seconds.observe(self._clock.monotonic_s() - begun_s)
 
@@ -217,7 +233,9 @@ class Policy:
             if not self._under_way:
                 self._idle.set()
 
-    async def _answered(self, rpc: Rpc, context: Context, work: Awaitable[Any]) -> Any:
+    async def _answered(
+        self, rpc: Rpc, context: Context, work: Awaitable[Any], span: Span | None = None
+    ) -> Any:
         labels = (rpc.kind, rpc.service, rpc.method)
         self._metrics.grpc_started.labels(*labels).inc()
         code = grpc.StatusCode.OK
@@ -237,6 +255,10 @@ class Policy:
             code = answer.code
         finally:
             self._metrics.grpc_handled.labels(*labels, code.name).inc()
+            if span is not None:
+                span.tell(rpc_system="grpc", rpc_grpc_status__code=code.value[0])
+                if code in _OUR_FAULTS:
+                    span.failed()
         await context.abort(answer.code, answer.message, answer.trailers)
         return None
 

@@ -73,6 +73,7 @@ def load(values: Mapping[str, str], *, insecure: bool = False, workers: int = 1)
             lambda host: _HOST.fullmatch(host) is not None,
             "a host name",
         ),
+        tracing=_switch("TRACING", text["TRACING"]),
         api_tokens_file=_file("API_TOKENS_FILE", text["API_TOKENS_FILE"]),
         http_tls_cert=_file("HTTP_TLS_CERT", text["HTTP_TLS_CERT"]),
         http_tls_key=_file("HTTP_TLS_KEY", text["HTTP_TLS_KEY"]),
@@ -257,10 +258,14 @@ def _file_url(path: Path) -> str:
     return f"sqlite:///{quote(str(path))}"
 
 
+def _switch(name: str, text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ConfigInvalid(PREFIX + name, f"{text!r} is neither on nor off")
+    return text == "on"
+
+
 def _spool(text: str, *, shared: bool) -> bool:
-    if text not in {"", "on", "off"}:
-        raise ConfigInvalid(PREFIX + "SPOOL", f"{text!r} is neither on nor off")
-    if text == "on" and not shared:
+    if _switch("SPOOL", text or "off") and not shared:
         raise ConfigInvalid(
             PREFIX + "SPOOL", "the SQLite log is on this disk itself: leave it unset"
         )

@@ -133,6 +133,9 @@ SETTINGS: tuple[Setting, ...] = (
         "RETENTION_DAYS", "DAYS", "", "Callbacks received longer ago are removed", "keep for ever"
     ),
     Setting(
+        "TRACING", "on|off", "off", "OpenTelemetry spans, sent where OTEL_EXPORTER_OTLP_… says"
+    ),
+    Setting(
         "API_TOKENS_FILE",
         "FILE",
         "",

@@ -71,6 +71,7 @@ class Config:
     plugchat_authorization: Secret
     plugchat_ca_file: Path | None
     webhook_hosts: frozenset[str] | None
+    tracing: bool
     api_tokens_file: Path | None
     """None: there are no tokens, and every caller may do everything."""
     http_tls_cert: Path | None

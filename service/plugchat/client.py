@@ -24,6 +24,7 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -31,6 +32,7 @@ import msgspec
 from service import __version__, errors
 from service.clock import Clock
 from service.config import PREFIX, Config, Secret
+from service.tracing import Tracing
 from service.watched_file import WatchedFile
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -45,11 +47,22 @@ _REFUSALS: dict[int, tuple[type[errors.ProviderError], str]] = {
 _REDIRECT = f"it redirects: check {PREFIX}PLUGCHAT_URL and {PREFIX}PLUGCHAT_WEBHOOK_PATH"
 
 
+_UNTRACED = Tracing()
+
+
 class PlugchatClient:
     """Asks PlugChat. Holds no connection between two updates, so it needs no closing."""
 
-    def __init__(self, config: Config, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        sleep: Sleep = asyncio.sleep,
+        tracing: Tracing = _UNTRACED,
+    ) -> None:
         """Raises ConfigInvalid if the CA file cannot be used."""
+        self._tracing = tracing
+        self._host = urlsplit(config.plugchat_url).hostname or ""
         self._address = config.plugchat_url + config.plugchat_webhook_path
         self._limits = config.limits
         self._sleep = sleep
@@ -97,8 +110,13 @@ class PlugchatClient:
         # One time limit holds from the connection to the body's last byte: the limits that httpx
         # offers begin anew with each byte that drips in.
         try:
-            async with asyncio.timeout(self._limits.provider_attempt_s):
-                status_code, body = await self._put(url, authorization)
+            with self._tracing.calling("PUT") as span:
+                span.tell(http_request_method="PUT", server_address=self._host)
+                async with asyncio.timeout(self._limits.provider_attempt_s):
+                    status_code, body = await self._put(url, authorization)
+                span.tell(http_response_status__code=status_code)
+                if status_code >= 400:
+                    span.failed()
         except TimeoutError:
             return errors.ProviderUnavailable(_not_heard("no answer in time"))
         except (httpx.HTTPError, OSError) as error:
