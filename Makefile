@@ -48,7 +48,7 @@ test-postgres: .venv/dev.stamp ## suites that `make test` runs on SQLite, on Pos
 
 # SEED=… plays one round again, SHORT=1 one of the size that `make test` plays.
 MINUTES ?= 10
-torture: .venv/dev.stamp ## rounds of faults for MINUTES=10, or the one of SEED=
+torture: .venv/dev.stamp ## rounds of faults and power failures for MINUTES=10, or the one of SEED=; needs cc
 	@$(BIN)/python -m tests.faults.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
 
 EVENTS ?= 500000

@@ -34,7 +34,10 @@ class ServerProcess:
         data_dir: Path,
         settings: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`environment`: further variables, as they are."""
+        self._environment = dict(environment or {})
         self.data_dir = data_dir
         self._arguments = arguments
         self.settings = {
@@ -87,7 +90,7 @@ class ServerProcess:
             arguments = ["serve", *self._arguments]
             self._process = prefork.started(
                 arguments,
-                clean_environment(self.settings),
+                clean_environment(self.settings) | self._environment,
                 stdin=nothing,
                 stdout=nothing,
                 stderr=told,

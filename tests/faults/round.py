@@ -15,6 +15,7 @@ from service.domain.events import EventKind, Position
 from service.eventlog.reader import StoredLogReader
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.faults.bodies import Bodies, Body, number_of
+from tests.faults.disk import Disk
 from tests.faults.history import History, LoggedEvent, Outage, Stream
 from tests.faults.others import posting, sampling, waiting
 from tests.faults.stage import Stage, data_folder, now_s, settings
@@ -28,7 +29,9 @@ _DRAIN_S = 60.0
 _POSTERS = 4
 _WAITERS = 3
 _RESUMES_AT_ONCE = 8
+TROUBLE_OF_DISKS = ("full disk", "slow disk", "clock back", "clock forth")
 TROUBLE = (
+    "second process",
     "SIGKILL",
     "SIGTERM",
     "rebuild",
@@ -50,6 +53,8 @@ class Shape(msgspec.Struct, frozen=True):
     interval_s: int
     """The longest interval of Progress that is asked for."""
     stall_s: int = 300
+    early_percent: int | None = None
+    """With a disk that forgets what was not fsynced: how much it writes before, whole or torn."""
 
 
 SHORT = Shape(
@@ -62,37 +67,63 @@ SHORT = Shape(
 )
 
 
-def random_shape(seed: int) -> Shape:
+def random_shape(seed: int, *, disk: bool = False) -> Shape:
+    """`disk`: there is one that forgets, fills up and is slow; half of the rounds mostly kill."""
     dice = random.Random(f"{seed}:shape")
+    early_percent = dice.choice((0, 20, 80)) if disk else None
+    if disk and dice.random() < 0.5:
+        return Shape(
+            callbacks=2_400,
+            ids=dice.choice((3, 40, 400)),
+            manners=(Manner.PROMPT,) * 3,
+            trouble=tuple(dice.sample(("SIGKILL",) * 18 + TROUBLE_OF_DISKS, 22)),
+            resumes=20,
+            interval_s=1,
+            early_percent=early_percent,
+        )
+    kinds = (*TROUBLE, *TROUBLE_OF_DISKS) if disk else TROUBLE
     manners = [dice.choice(list(Manner)[:3]) for _ in range(dice.randint(3, 10))]
     return Shape(
         callbacks=dice.choice((600, 1_500, 3_000)),
         ids=dice.choice((3, 40, 400)),
         manners=(Manner.PROMPT, Manner.PROMPT, Manner.STALLING, *manners),
-        trouble=tuple(dice.choices(TROUBLE, k=dice.randint(2, 7))),
+        trouble=tuple(dice.choices(kinds, k=dice.randint(2, 7))),
+        early_percent=early_percent,
         resumes=dice.choice((20, 60)),
         interval_s=dice.choice((1, 2, 5)),
         stall_s=dice.choice((300, 300, 15)),
     )
 
 
-def played(seed: int, shape: Shape, folder: Path) -> History:
-    """Play a round; its record. The server's data is below `folder`."""
+def played(seed: int, shape: Shape, folder: Path, library: Path | None = None) -> History:
+    """Play a round; its record. The server's data is below `folder`.
+
+    `library` is the disk's (see `disk`), for a shape that has one.
+    """
+    disk = None
+    if shape.early_percent is not None:
+        assert library is not None
+        disk = Disk(library, folder)
+        disk.set(early_percent=shape.early_percent)
     history = History(seed)
     # The record is no task's result: asyncio would spell it out whole.
-    asyncio.run(_play(history, shape, folder))
+    asyncio.run(_play(history, shape, folder, disk))
     history.events = _logged(data_folder(folder))
     return history
 
 
-async def _play(history: History, shape: Shape, folder: Path) -> None:
-    with ServerProcess(data_folder(folder), settings(shape.stall_s)) as server:
-        await _Round(Stage(history, server), shape).play()
+async def _play(history: History, shape: Shape, folder: Path, disk: Disk | None) -> None:
+    environment = disk.environment() if disk else None
+    with ServerProcess(
+        data_folder(folder), settings(shape.stall_s), environment=environment
+    ) as server:
+        await _Round(Stage(history, server), shape, disk).play()
 
 
 class _Round:
-    def __init__(self, stage: Stage, shape: Shape) -> None:
+    def __init__(self, stage: Stage, shape: Shape, disk: Disk | None) -> None:
         self._stage = stage
+        self._disk = disk
         self._shape = shape
         self._bodies = Bodies(stage.dice("bodies"), shape.ids)
         self._large = Bodies(stage.dice("large"), shape.ids, first=1_000_000)
@@ -120,7 +151,7 @@ class _Round:
 
     async def _post_in_trouble(self) -> None:
         stage, bodies = self._stage, self._callbacks()
-        trouble = Trouble(stage, self._large, self._join)
+        trouble = Trouble(stage, self._large, self._join, self._disk)
         await asyncio.gather(
             *(posting(stage, bodies) for _ in range(_POSTERS)), self._trouble(trouble)
         )

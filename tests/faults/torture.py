@@ -11,11 +11,23 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import httpx
+
+from service.database.sqlite import SqliteDatabase
+from service.eventlog.reader import StoredLogReader
+from tests.calls import callback
+from tests.faults.apart import played_apart
+from tests.faults.chores import chores
+from tests.faults.disk import Disk, built
 from tests.faults.history import History, load, save
 from tests.faults.promises import Violation, judged
 from tests.faults.round import SHORT, Shape, played, random_shape
+from tests.server_process import ServerProcess
 
 
 def main() -> int:
@@ -23,21 +35,134 @@ def main() -> int:
     arguments = _arguments()
     if arguments.judge:
         return _told(load(arguments.judge), judged(load(arguments.judge)))
+    with tempfile.TemporaryDirectory(prefix="plugstatus-torture-") as folder:
+        library = None if arguments.short else built(Path(folder))
+        if library is not None:
+            control(library, Path(folder))
+        return _rounds(arguments, library)
+
+
+def _rounds(arguments: argparse.Namespace, library: Path | None) -> int:
     until_s = time.monotonic() + 60 * arguments.minutes
+    totals = Totals()
     while True:
         seed = arguments.seed or random.randrange(1, 2**32)
-        shape = SHORT if arguments.short else random_shape(seed)
-        code = _round(seed, shape)
+        code = _any_round(seed, arguments.short, library, totals)
         if code or arguments.seed or time.monotonic() >= until_s:
+            print(totals, flush=True)
             return code
 
 
-def _round(seed: int, shape: Shape) -> int:
+def _any_round(seed: int, short: bool, library: Path | None, totals: "Totals") -> int:
+    """What kind it is, its seed decides."""
+    if short or library is None:
+        return _round(seed, SHORT, None, totals)
+    dice = random.Random(f"{seed}:kind")
+    if dice.random() < _APART:
+        return _further(seed, "on PostgreSQL, roles apart", totals, played_apart)
+    if dice.random() < _CHORES:
+        return _further(
+            seed,
+            "chores",
+            totals,
+            lambda seed, folder, counts: chores(seed, library, folder, counts),
+        )
+    return _round(seed, random_shape(seed, disk=True), library, totals)
+
+
+def _further(
+    seed: int,
+    what: str,
+    totals: "Totals",
+    play: Callable[[int, Path, Counter[str]], list[str]],
+) -> int:
+    """A round of another kind."""
+    print(f"seed {seed}: {what}", flush=True)
+    begun_s = time.monotonic()
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="plugstatus-torture-") as folder:
+        broken = play(seed, Path(folder), counts)
+    totals.count(counts, len(broken))
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"  {told}, {time.monotonic() - begun_s:.0f} s", flush=True)
+    for fault in broken:
+        print(fault, file=sys.stderr)
+    if broken:
+        print(again(seed, short=False), file=sys.stderr)
+    return 1 if broken else 0
+
+
+def control(library: Path, folder: Path) -> None:
+    """The negative control: without fsync a power failure has to lose what was acknowledged.
+
+    Raises AssertionError if it does not, because then no round would show anything.
+    """
+    acknowledged, kept = forgotten(library, folder, synchronous=False)
+    print(f"control, synchronous=OFF: {acknowledged} acknowledged, {acknowledged - kept} lost")
+    assert kept < acknowledged
+
+
+def forgotten(library: Path, folder: Path, *, synchronous: bool) -> tuple[int, int]:
+    """Callbacks that were acknowledged before a power failure, and that the log has behind it."""
+    place = folder / f"control-{synchronous}"
+    place.mkdir()
+    disk = Disk(library, place, synchronous=synchronous)
+    acknowledged = 0
+    with ServerProcess(place / "data", environment=disk.environment()) as server:
+        with httpx.Client(base_url=server.http, trust_env=False, timeout=30) as http:
+            for number in range(100):
+                answer = http.post("/instancia/acme/status", json=callback(f"M{number}"))
+                acknowledged += answer.status_code == httpx.codes.OK
+        server.kill()
+    with closing(StoredLogReader(SqliteDatabase(place / "data" / "events.db"))) as log:
+        return acknowledged, log.head().position
+
+
+_APART = 0.3
+_CHORES = 0.25
+"""Of all rounds those on PostgreSQL; of the others those with chores."""
+
+
+class Totals:
+    """What all rounds came to."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._begun_s = time.monotonic()
+
+    def add(self, history: History, violations: list[Violation]) -> None:
+        self._counts["rounds"] += 1
+        self._counts["events"] += len(history.events)
+        acknowledged = sum(post.answered_s is not None for post in history.posts)
+        self._counts["acknowledged"] += acknowledged
+        self._counts["streams"] += len(history.streams)
+        self._counts["changes"] += sum(
+            len(frame.response.changes.changes)
+            for stream in history.streams
+            for frame in stream.frames
+        )
+        self._counts["faults"] += len(violations)
+        for outage in history.outages[:-1]:
+            self._counts[outage.signal] += 1
+
+    def count(self, counts: Counter[str], faults: int) -> None:
+        """Of a round of another kind."""
+        self._counts["rounds"] += 1
+        self._counts["faults"] += faults
+        self._counts += counts
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{count} {name}" for name, count in self._counts.items())
+        return f"all rounds, {(time.monotonic() - self._begun_s) / 60:.0f} min: {told}"
+
+
+def _round(seed: int, shape: Shape, library: Path | None, totals: Totals) -> int:
     print(f"seed {seed}: {', '.join(shape.trouble)}", flush=True)
     begun_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="plugstatus-torture-") as folder:
-        history = played(seed, shape, Path(folder))
+        history = played(seed, shape, Path(folder), library)
     violations = judged(history)
+    totals.add(history, violations)
     print(f"  {summary(history)}, {time.monotonic() - begun_s:.0f} s", flush=True)
     if not violations:
         return 0

@@ -9,7 +9,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
+from tests.command import plugstatus
 from tests.faults.bodies import Bodies
+from tests.faults.disk import Disk
 from tests.faults.history import Outage, Rebuild, Stall
 from tests.faults.others import sample
 from tests.faults.stage import Stage, now_s
@@ -25,8 +27,10 @@ Join = Callable[[Manner, pb.WatchStatusesRequest], Watcher]
 class Trouble:
     """Makes it; each kind of it by name."""
 
-    def __init__(self, stage: Stage, large: Bodies, join: Join) -> None:
+    def __init__(self, stage: Stage, large: Bodies, join: Join, disk: Disk | None = None) -> None:
         self._stage = stage
+        self._disk = disk
+        self._clock_us = 0
         self._large = large
         self._join = join
         self.dice = stage.dice("trouble")
@@ -40,6 +44,11 @@ class Trouble:
             "stall": self._stall,
             "SIGKILL in a snapshot": lambda: self._in_a_snapshot(signal.SIGKILL),
             "SIGTERM in a snapshot": lambda: self._in_a_snapshot(signal.SIGTERM),
+            "second process": self._second_process,
+            "full disk": self._full_disk,
+            "slow disk": self._slow_disk,
+            "clock back": lambda: self._jump(-1),
+            "clock forth": lambda: self._jump(1),
         }
         await kinds[kind]()
 
@@ -55,6 +64,50 @@ class Trouble:
         stage.run += 1
         stage.up = True
         stage.moved()
+
+    async def _second_process(self) -> None:
+        """On the same data folder; it is refused with a sentence, and disturbs nobody."""
+        stage = self._stage
+        second = await asyncio.to_thread(
+            plugstatus,
+            "serve",
+            DATA_DIR=str(stage.server.data_dir),
+            HTTP_BIND="127.0.0.1:0",
+            GRPC_BIND="127.0.0.1:0",
+        )
+        assert second.returncode == 1, second.stderr
+        assert f"is in use by process {stage.server.pid}" in second.stderr, second.stderr
+
+    async def _full_disk(self) -> None:
+        """Nothing can be written for a while; then there is room again, without a restart."""
+        assert self._disk is not None
+        # Nobody has to be answered in time meanwhile; but nobody is cut off either.
+        outage = Outage("full disk", now_s())
+        self._stage.history.outages.append(outage)
+        self._disk.set(full=1)
+        await self._stage.pause(self.dice.uniform(0.2, 2.0))
+        self._disk.set(full=0)
+        async with self._stage.client() as http:
+            async with asyncio.timeout(_WAIT_S):
+                while (await self._stage.post(http, self._large.last())).answered_s is None:
+                    pass
+        outage.up_s = now_s()
+
+    async def _slow_disk(self) -> None:
+        assert self._disk is not None
+        outage = Outage("slow disk", now_s())
+        self._stage.history.outages.append(outage)
+        self._disk.set(fsync_us=self.dice.choice((50_000, 300_000)))
+        await self._stage.pause(self.dice.uniform(0.5, 3.0))
+        self._disk.set(fsync_us=0)
+        outage.up_s = now_s()
+
+    async def _jump(self, direction: int) -> None:
+        """The machine's wall clock is set, by minutes or by days."""
+        assert self._disk is not None
+        step_s = self.dice.choice((5, 900, 7_200, 200_000))
+        self._clock_us += direction * step_s * 1_000_000
+        self._disk.set(clock_us=self._clock_us)
 
     async def _rebuild(self) -> None:
         rebuild = Rebuild(now_s())
