@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --group build
 
-.PHONY: help run test test-postgres test-failover torture torture-log bench check format gen proto-image lock clean
+.PHONY: help run test test-postgres test-failover torture torture-log fuzz bench check format gen proto-image lock clean
 .DEFAULT_GOAL := help
 
 help: ## one line a target
@@ -50,6 +50,10 @@ test-postgres: .venv/dev.stamp ## suites that `make test` runs on SQLite, on Pos
 MINUTES ?= 10
 torture: .venv/dev.stamp ## rounds of faults and power failures for MINUTES=10, or the one of SEED=; needs cc
 	@$(BIN)/python -m tests.faults.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
+
+INPUTS ?= 1000000
+fuzz: .venv/dev.stamp ## INPUTS=1000000 made-up bodies through ingress, fold and lists, each judged
+	@$(BIN)/python -m tests.fuzz --inputs $(INPUTS) $(if $(SEED),--seed $(SEED))
 
 EVENTS ?= 500000
 torture-log: .venv/dev.stamp ## follow PostgreSQL's log while 24 writers append EVENTS=500000 under faults
