@@ -1,16 +1,24 @@
 """The file of API tokens: what it may say, and what its faults show."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service import config, errors
 from service.api.access import LOCAL, Access, Caller, parse
+from service.api.calls import Call
+from service.api.lanes import Lane, Limit
+from service.config import Limits
+from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.clock import FakeClock
 from tests.secured import TokenFile, bearer
+from tests.watch_site import watch_site
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 GOOD = {"sha256": DIGEST, "name": "billing", "roles": ["reader"]}
@@ -192,3 +200,45 @@ def test_what_a_limited_caller_sees() -> None:
     with pytest.raises(errors.InstanceDenied):
         limited.require_all_instances()
     free.require_all_instances()
+
+
+def test_lanes_are_limited_in_all_and_by_token() -> None:
+    """A token's places are its own; who has none is counted in all only; a place comes back."""
+    one, other = (Caller(name, frozenset(), digest=name.encode()) for name in ("one", "other"))
+    lane = Lane(Limit("places_max", 4), Limit("places_of_token_max", 2), errors.TooManyWatchers)
+    with ExitStack() as taken:
+        for caller in (one, one, other):
+            taken.enter_context(lane.place(caller))
+        with pytest.raises(errors.LimitExceeded, match="places_of_token_max is 2") as of_token:
+            taken.enter_context(lane.place(one))
+        taken.enter_context(lane.place(LOCAL))
+        with pytest.raises(errors.TooManyWatchers, match="places_max is 4"):
+            taken.enter_context(lane.place(other))
+    with ExitStack() as again:
+        for caller in (one, one):
+            again.enter_context(lane.place(caller))
+
+    assert (of_token.value.limit, type(of_token.value)) == (
+        "places_of_token_max",
+        errors.LimitExceeded,
+    )
+
+
+async def test_watchers_are_limited_by_token(tmp_path: Path) -> None:
+    """One token's watchers leave places to others."""
+    async with watch_site(tmp_path, replace(Limits(), watchers_of_token_max=1)) as site:
+        one, other = (
+            Call(Caller(name, frozenset({"reader"}), digest=name.encode()), float("inf"), "")
+            for name in ("one", "other")
+        )
+        request = pb.WatchStatusesRequest(from_now=True)
+        opened = asyncio.Queue[bytes]()
+        watching = []
+        for call in (one, other):
+            watching.append(asyncio.ensure_future(site.watchers.watch(request, call, opened.put)))
+            await opened.get()
+        with pytest.raises(errors.LimitExceeded, match="watchers_of_token_max"):
+            await site.watchers.watch(request, one, opened.put)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
