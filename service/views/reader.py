@@ -174,14 +174,16 @@ class StoredViewsReader:
         self, instances: Collection[str], before: Position, rows_max: int
     ) -> list[QuarantineRow]:
         with self._snapshot() as live:
-            found = list(walks.quarantine(self._connection, live.sql, instances, before, rows_max))
+            listing = walks.Listing.quarantine(live.sql)
+            found = list(walks.newest(self._connection, listing, instances, before, rows_max))
         return [QuarantineRow(row[0], row[1], QuarantineReason(row[2]), row[3]) for row in found]
 
     def webhook_updates(
         self, instances: Collection[str], before: Position, rows_max: int
     ) -> list[WebhookUpdate]:
         with self._snapshot() as live:
-            found = list(walks.webhooks(self._connection, live.sql, instances, before, rows_max))
+            listing = walks.Listing.webhooks(live.sql)
+            found = list(walks.newest(self._connection, listing, instances, before, rows_max))
         return [rows.webhook_of(row) for row in found]
 
     def instances(self, after: str, rows_max: int, among: Collection[str] = ()) -> list[Instance]:

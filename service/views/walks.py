@@ -50,6 +50,22 @@ _BY_ATTEMPT = _Order(lambda row: row[11:12], newest_first=True)
 """Of messages, quarantined callbacks and webhook updates."""
 
 
+class Listing(NamedTuple):
+    """What is listed by position, newest first."""
+
+    of_all: str
+    of_instance: str
+    order: _Order
+
+    @classmethod
+    def quarantine(cls, of: Statements) -> "Listing":
+        return cls(of.quarantine, of.quarantine_of_instance, _BY_POSITION)
+
+    @classmethod
+    def webhooks(cls, of: Statements) -> "Listing":
+        return cls(of.webhooks, of.webhooks_of_instance, _BY_ATTEMPT)
+
+
 class _Run(NamedTuple):
     """The parameters of one value's query but for its last, the number of rows."""
 
@@ -113,32 +129,18 @@ def messages_by_change(
     return _merged(connection, sql, runs, rows_max, _BY_CHANGE)
 
 
-def quarantine(
+def newest(
     connection: Connection,
-    of: Statements,
+    listing: Listing,
     instances: Collection[str],
     before: Position,
     rows_max: int,
 ) -> Iterator[Row]:
-    """Newest first, at most so many; of these instances, or of all."""
-    sql, runs = of.quarantine, [_Run((), (before,))]
+    """Before that position, newest first, at most so many; of these instances, or of all."""
+    sql, runs = listing.of_all, [_Run((), (before,))]
     if instances:
-        sql, runs = of.quarantine_of_instance, _run_each(instances, (before,))
-    return islice(_merged(connection, sql, runs, rows_max, _BY_POSITION), rows_max)
-
-
-def webhooks(
-    connection: Connection,
-    of: Statements,
-    instances: Collection[str],
-    before: Position,
-    rows_max: int,
-) -> Iterator[Row]:
-    """By attempt, newest first, at most so many; of these instances, or of all."""
-    sql, runs = of.webhooks, [_Run((), (before,))]
-    if instances:
-        sql, runs = of.webhooks_of_instance, _run_each(instances, (before,))
-    return islice(_merged(connection, sql, runs, rows_max, _BY_ATTEMPT), rows_max)
+        sql, runs = listing.of_instance, _run_each(instances, (before,))
+    return islice(_merged(connection, sql, runs, rows_max, listing.order), rows_max)
 
 
 def reports(
