@@ -19,7 +19,7 @@ from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.calls import callback, error_info, fresh_id, post
 from tests.server_process import ServerProcess
 
-EXAMPLES = 100
+EXAMPLES = 45
 PATIENCE_S = 20.0
 RPCS = [method for one in pb.DESCRIPTOR.services_by_name.values() for method in one.methods]
 OUR_FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED}
