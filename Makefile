@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --group build
 
-.PHONY: help run test test-postgres test-failover torture torture-log fuzz bench check format gen proto-image lock clean
+.PHONY: help run test test-postgres test-failover torture torture-log fuzz bench bench-quick check format gen proto-image lock clean
 .DEFAULT_GOAL := help
 
 help: ## one line a target

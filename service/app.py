@@ -82,7 +82,7 @@ async def serve(config: Config, parent: Parent | None = None) -> None:
                 grpc_connections_max=limits.grpc_connections_max,
             )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload)
-        _calm_garbage_collection()
+        calm_garbage_collection()
         await stop.wait()
         _log.info("draining")
         # On a thread of its own, so that nothing that blocks the loop can hold it up.
@@ -173,6 +173,13 @@ class Application:
         for side, files in (("http", self._http_tls), ("grpc", self._grpc_tls)):
             if files is not None:
                 self._metrics.certificate_expiry.labels(side).set_function(files.expiry_s)
+                expires_us = files.current().not_after_us
+                if expires_us <= self._clock.now_us():
+                    _log.error(
+                        "the certificate has expired: write another one and its key over them",
+                        side=side,
+                        expired=tls.date_of(expires_us),
+                    )
         if not config.ops_bind.is_loopback:
             _log.warning("whoever reaches this address reads the metrics", ops=str(config.ops_bind))
 
@@ -283,7 +290,7 @@ class Application:
         self._closers.push_async_callback(self._http.drain)
 
 
-def _calm_garbage_collection() -> None:
+def calm_garbage_collection() -> None:
     """What is there after the start stays, so no collection needs to look at it again.
 
     Callbacks make few cycles; with the default thresholds, collecting costs a tenth of ingest.

@@ -199,7 +199,11 @@ class Core:
         self, stores: Stores, name: str, readers_max: int
     ) -> ReaderPool[ViewsReader]:
         readers: ReaderPool[ViewsReader] = ReaderPool(
-            name, stores.open_views_reader, readers_max, errors.ViewsUnavailable
+            name,
+            stores.open_views_reader,
+            readers_max,
+            errors.ViewsUnavailable,
+            embedded=stores.embedded,
         )
         self._closers.push_async_callback(asyncio.to_thread, readers.close)
         return readers

@@ -132,6 +132,7 @@ class Policy:
         """`waits`: calls that mostly wait for something to happen, limited apart."""
         lane = self._health_calls if rpc.role is None else self._waits if waits else self._calls
         seconds = self._metrics.grpc_seconds.labels(rpc.kind, rpc.service, rpc.method)
+        counts = _Counts(self._metrics, rpc)
 
         async def respond(context: Context) -> Any:
             caller = self._admitted(rpc, context)
@@ -147,7 +148,7 @@ class Policy:
             metadata = context.invocation_metadata() or ()
             try:
                 with self._tracing.serving(f"{rpc.service}/{rpc.method}", metadata) as span:
-                    return await self._answered(rpc, context, respond(context), span)
+                    return await self._answered(rpc, counts, context, respond(context), span)
             finally:
                 seconds.observe(self._clock.monotonic_s() - begun_s)
 
@@ -156,6 +157,7 @@ class Policy:
     def stream(self, rpc: Rpc, parse: Parse, handle: StreamHandler) -> Serve:
         """One request, any number of frames. Whoever needs a token is counted by the handler."""
         sent = self._metrics.grpc_messages_sent.labels(rpc.kind, rpc.service, rpc.method)
+        counts = _Counts(self._metrics, rpc)
 
         async def respond(context: Context) -> None:
             caller = self._admitted(rpc, context)
@@ -175,12 +177,13 @@ class Policy:
                 await handle(request, call, write)
 
         async def serve(_requests: Any, context: Context) -> None:
-            await self._answered(rpc, context, respond(context))
+            await self._answered(rpc, counts, context, respond(context))
 
         return serve
 
     def conversation(self, rpc: Rpc, converse: Callable[[Any, Context], Any]) -> Serve:
         """A servicer of gRPC's own that answers many requests on a stream."""
+        counts = _Counts(self._metrics, rpc)
 
         async def respond(requests: Any, context: Context) -> None:
             caller = self._admitted(rpc, context)
@@ -190,7 +193,7 @@ class Policy:
                     await _written(context, response)
 
         async def serve(requests: Any, context: Context) -> None:
-            await self._answered(rpc, context, respond(requests, context))
+            await self._answered(rpc, counts, context, respond(requests, context))
 
         return serve
 
@@ -234,10 +237,14 @@ class Policy:
                 self._idle.set()
 
     async def _answered(
-        self, rpc: Rpc, context: Context, work: Awaitable[Any], span: Span | None = None
+        self,
+        rpc: Rpc,
+        counts: "_Counts",
+        context: Context,
+        work: Awaitable[Any],
+        span: Span | None = None,
     ) -> Any:
-        labels = (rpc.kind, rpc.service, rpc.method)
-        self._metrics.grpc_started.labels(*labels).inc()
+        counts.started()
         code = grpc.StatusCode.OK
         try:
             return await work
@@ -254,7 +261,7 @@ class Policy:
             answer = self._defect(rpc)
             code = answer.code
         finally:
-            self._metrics.grpc_handled.labels(*labels, code.name).inc()
+            counts.handled(code)
             if span is not None:
                 span.tell(rpc_system="grpc", rpc_grpc_status__code=code.value[0])
                 if code in _OUR_FAULTS:
@@ -277,6 +284,23 @@ class Policy:
         error_id = secrets.token_hex(8)
         _log.exception("call failed", method=rpc.method, error_id=error_id)
         return api_errors.internal(error_id)
+
+
+class _Counts:
+    """One rpc's counters, found once: to look for them takes longer than to count."""
+
+    def __init__(self, metrics: Metrics, rpc: Rpc) -> None:
+        self._labels = (rpc.kind, rpc.service, rpc.method)
+        self._metrics = metrics
+        self.started = metrics.grpc_started.labels(*self._labels).inc
+        self._handled: dict[grpc.StatusCode, Callable[[], None]] = {}
+
+    def handled(self, code: grpc.StatusCode) -> None:
+        count = self._handled.get(code)
+        if count is None:
+            count = self._metrics.grpc_handled.labels(*self._labels, code.name).inc
+            self._handled[code] = count
+        count()
 
 
 def _time_left_s(context: Context) -> float:

@@ -56,7 +56,7 @@ class MessageStatuses:
             point = await self._starts.at_cursor(request.min_cursor)
             wait_s = min(call.time_left_s, self._limits.min_cursor_wait_s)
             await self._hub.reached(point.place.position, wait_s)
-        message = await self._views.run(
+        message = await self._views.run_short(
             lambda views: lookup.the_one(views, instances, request.message_id)
         )
         return pb.GetMessageStatusResponse(message=encode.message_status(message, self._cursors))
@@ -121,7 +121,7 @@ class MessageStatuses:
     async def _arrival(self, wait: Wait) -> Message:
         while True:
             wait.listen()
-            found = await self._views.run(
+            found = await self._views.run_short(
                 lambda views: lookup.candidates(views, wait.instances, wait.message_id)
             )
             wait.look(found)

@@ -2,10 +2,15 @@
 
 A reader (one connection, used by one thread at a time) belongs to each thread of a small pool.
 The API awaits `run`; nothing else in the service mixes the two colours.
+
+Handing a read over to a thread and its result back takes several times as long as finding a row of
+an embedded store by its key. So `run_short` does that where it is called, on the loop, as long as
+it is as quick as it should be.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
@@ -24,6 +29,12 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+_SHORT_S = 0.005
+"""Longer than this, a read by key has waited for the disk, and the next ones might."""
+
+_WARY_S = 1.0
+"""For so long they then leave the loop alone."""
+
 ReaderT = TypeVar("ReaderT", bound=Reader)
 ResultT = TypeVar("ResultT")
 
@@ -41,8 +52,15 @@ class ReaderPool(Generic[ReaderT]):
         open_reader: Callable[[], ReaderT],
         readers_max: int,
         unavailable: type[RetryLater],
+        *,
+        embedded: bool = False,
     ) -> None:
-        """`unavailable` is raised when a reader cannot be opened; the next read tries again."""
+        """`unavailable` is raised when a reader cannot be opened; the next read tries again.
+
+        `embedded`: the store is in this process, and a read of it waits for no other one.
+        """
+        self._embedded = embedded
+        self._wary_until_s = 0.0
         self._open_reader = open_reader
         self._unavailable = unavailable
         self._local = threading.local()
@@ -58,6 +76,18 @@ class ReaderPool(Generic[ReaderT]):
         Raises what the read raises. A cancelled caller does not interrupt a read under way.
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, read)
+
+    async def run_short(self, read: Callable[[ReaderT], ResultT]) -> ResultT:
+        """The same for a read that finds a few rows by their keys, and takes microseconds."""
+        begun_s = time.monotonic()
+        if not self._embedded or begun_s < self._wary_until_s:
+            return await self.run(read)
+        try:
+            return self._read(read)
+        finally:
+            ended_s = time.monotonic()
+            if ended_s - begun_s > _SHORT_S:
+                self._wary_until_s = ended_s + _WARY_S
 
     def close(self) -> None:
         """Wait for the reads under way, then close every reader. Idempotent."""

@@ -7,14 +7,16 @@ transaction under way and for its own, as long as no more wait than one transact
     loop     append ── collects ──▶ batch ──┐ one hand-over a batch    ┌─▶ settle every waiter
     thread                                  └─▶ LogWriter.append ──────┘
 
-1. Only the loop touches the collecting batch, only the thread touches the writer.
-2. A waiter is settled after COMMIT, from the transaction's own outcome: a failed transaction
+1. A batch leaves at the end of the turn of the loop in which its first append came, with all of
+   that turn: requests come in bursts, and the first of one alone would cost a transaction.
+2. Only the loop touches the collecting batch, only the thread touches the writer.
+3. A waiter is settled after COMMIT, from the transaction's own outcome: a failed transaction
    fails every waiter of its batch, and none of the batch's events is visible.
-3. The next batch leaves before the last one's waiters are settled, so the disk never waits for
+4. The next batch leaves before the last one's waiters are settled, so the disk never waits for
    the loop to write answers.
-4. What else needs the writer, a removal, has its turn between two batches; while someone holds
+5. What else needs the writer, a removal, has its turn between two batches; while someone holds
    the log, batches wait too, and the log stands still but for what the holder does.
-5. Each waiter has a future of its own: cancelling one (a client that left) leaves the others,
+6. Each waiter has a future of its own: cancelling one (a client that left) leaves the others,
    and its event is recorded all the same.
 """
 
@@ -112,6 +114,7 @@ class GroupCommit:
         self._waiting_events = 0
         self._waiting_bytes = 0
         self._writing = False
+        self._leaving = False
         self._under_way: _Batch | None = None
         self._state = _State.NEW
         self._handed_over: queue.SimpleQueue[_Batch | _Removal | None] = queue.SimpleQueue()
@@ -160,8 +163,11 @@ class GroupCommit:
         batch.contents_bytes += size
         self._waiting_events += 1
         self._waiting_bytes += size
-        if not self._writing:
-            self._hand_over()
+        if not self._writing and not self._leaving:
+            # With all that come in this turn of the loop: alone it would cost a transaction.
+            self._leaving = True
+            self._idle.clear()
+            self._loop.call_soon(self._leave)
         return waiter
 
     async def remove(self, remove: Callable[[LogWriter], ResultT]) -> ResultT:
@@ -171,6 +177,8 @@ class GroupCommit:
         """
         if self._state is not _State.OPEN:
             raise errors.LogUnavailable("the event log is closed")
+        # What was appended before goes before it.
+        self._leave()
         waiter: asyncio.Future[Any] = self._loop.create_future()
         self._removals.append(_Removal(remove, waiter))
         if not self._writing:
@@ -211,6 +219,7 @@ class GroupCommit:
         For one holder at a time, and for moments. Raises LogUnavailable after `close`.
         """
         assert not self._held
+        self._leave()
         self._held = True
         try:
             # Behind the batch under way.
@@ -251,6 +260,13 @@ class GroupCommit:
         batch = _Batch(self._loop.time())
         self._collected.append(batch)
         return batch
+
+    def _leave(self) -> None:
+        """Have go what was appended in this turn of the loop, if it has not gone yet."""
+        if self._leaving:
+            self._leaving = False
+            if not self._writing:
+                self._hand_over()
 
     def _hand_over(self) -> None:
         work: _Batch | _Removal | None = None

@@ -1,6 +1,8 @@
 """The event log in one SQLite file: how it is appended to."""
 
+import sqlite3
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 
@@ -36,12 +38,13 @@ class SqliteLogWriter(StoredLogWriter):
         self._receive_time_max_us: int = head[2] if head else 0
 
     def append(self, events: Sequence[NewEvent]) -> Position:
+        # By itself the one statement is the transaction. BEGIN and COMMIT of our own would be two
+        # more of the moments at which this thread has to get the interpreter back from the loop.
         assert events
-        with self._transaction():
+        with translated(self._connection):
             return self._insert(events)
 
     def _insert(self, events: Sequence[NewEvent]) -> Position:
-        """Inside a transaction."""
         receive_time_max_us = self._receive_time_max_us
         offset = len(_LEAD) + 1
         rows = []
@@ -62,10 +65,10 @@ class SqliteLogWriter(StoredLogWriter):
             offset += length
         contents = b"".join([_LEAD, *[event.content for event in events]])
         encoded = msgspec.json.encode(rows).decode()
-        self._connection.execute(_INSERT, (contents, encoded))
-        last = self._connection.execute("SELECT last_insert_rowid()").fetchall()[0][0]
+        inserted = cast(sqlite3.Cursor, self._connection.execute(_INSERT, (contents, encoded)))
+        assert inserted.lastrowid is not None
         self._receive_time_max_us = receive_time_max_us
-        return Position(last - len(rows) + 1)
+        return Position(inserted.lastrowid - len(rows) + 1)
 
     def _expire(self, until: Mark) -> int:
         self._keep_from(until)

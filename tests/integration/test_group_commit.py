@@ -256,6 +256,17 @@ async def test_too_many_waiting_bytes_are_refused_at_once(gate: Gate, reader: Lo
     assert [b"12345", b"6789", b"0", b"1234567890"] == _contents(reader)
 
 
+async def test_what_comes_in_one_turn_of_the_loop_leaves_together(gate: Gate) -> None:
+    """The first of a burst does not cost a transaction of its own; `close` waits for it too."""
+    async with _appender(gate) as appender:
+        waiters = [appender.append(new_event(b"%d" % number)) for number in range(20)]
+        gate.let()
+        await appender.close()
+
+    assert [waiter.result() for waiter in waiters] == list(range(1, 21))
+    assert [len(batch) for batch in gate.batches] == [20]
+
+
 async def test_closing_finishes_what_was_appended(gate: Gate, reader: LogReader) -> None:
     """Close refuses what comes later, records what came before, and may be called again."""
     async with _appender(gate, {"batch_events_max": 2}) as appender:

@@ -107,6 +107,21 @@ async def test_a_removal_has_its_turn_before_what_collects(gate: Gate) -> None:
     assert gate.done == ["a", "-0-", "-1-", "bc"]
 
 
+async def test_what_was_appended_just_before_goes_before(gate: Gate) -> None:
+    """A removal does not overtake it, and a log is not held before it."""
+    gate.let(10)
+    async with _appender(gate) as appender:
+        waiters = [appender.append(new_event(b"a"))]
+        removed = await appender.remove(gate.doing("-"))
+        waiters.append(appender.append(new_event(b"b")))
+        async with appender.held():
+            settled = [waiter.done() for waiter in waiters]
+
+    assert removed == "-"
+    assert gate.done == ["a", "-", "b"]
+    assert settled == [True, True]
+
+
 async def test_a_removal_of_an_idle_log(gate: Gate) -> None:
     """With nothing else to do it is done at once, readers are told, and it can be closed."""
     async with _appender(gate) as appender:

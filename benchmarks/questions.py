@@ -1,0 +1,60 @@
+"""Questions answered a second."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import httpx
+
+from benchmarks.bodies import of_many
+from benchmarks.h2load import Load
+from benchmarks.pairs import Row, measured
+from benchmarks.processes import serving
+from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
+from tests.server_process import ServerProcess
+
+_MESSAGES = 100_000
+_A_CALLBACK = 10_000
+_GET = "/plugchat.status.v1.MessageStatusService/GetMessageStatus"
+
+
+def rows(pairs: int) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as name, ServerProcess(Path(name) / "data") as ours:
+        cursor = _filled(ours)
+        request = pb.GetMessageStatusRequest(message_id=f"3EB0{_MESSAGES // 2:016X}")
+        with grpc.insecure_channel(ours.grpc) as channel:
+            until = pb.GetMessageStatusRequest(message_id=request.message_id, min_cursor=cursor)
+            answer = stubs.MessageStatusServiceStub(channel).GetMessageStatus(until, timeout=30)
+        with serving("echo", str(answer.ByteSize())) as other:
+            asked = request.SerializeToString()
+            mine = Load.of_calls(Path(name), ours.grpc, _GET, asked, in_flight=32)
+            theirs = Load.of_calls(
+                Path(name), other.address, "/bench.Echo/Echo", asked, in_flight=32
+            )
+            yield measured(
+                "GetMessageStatus, 100,000 messages, 32 in flight",
+                mine.slice,
+                "a bare grpc.aio echo of the same size",
+                theirs.slice,
+                floor=0.75,
+                pairs=pairs,
+                cpu_us=mine.cpu_us([ours.pid]),
+            )
+
+
+def _filled(server: ServerProcess) -> str:
+    """The cursor behind the last callback."""
+    url = f"{server.http}/instancia/bench/status"
+    cursor = ""
+    for first in range(0, _MESSAGES, _A_CALLBACK):
+        answer = httpx.post(
+            url,
+            content=of_many(first, _A_CALLBACK),
+            headers={"content-type": "application/json"},
+            trust_env=False,
+            timeout=30,
+        )
+        cursor = str(answer.raise_for_status().json()["cursor"])
+    return cursor
