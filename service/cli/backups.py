@@ -1,5 +1,6 @@
 """`backup` and `restore`: the stores carried to a folder, and back."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -8,7 +9,9 @@ from service import config, stores
 from service.cli.options import given_settings, setting_options
 from service.cli.output import plain
 from service.cli.progress import ProgressBar
-from service.clock import SystemClock
+from service.clock import Clock, SystemClock
+from service.config import Config
+from service.domain.progress import Progress
 from service.telemetry import configure_logging
 from service.wire import encode
 
@@ -28,13 +31,7 @@ def backup(folder: Path, **options: str | None) -> None:
     after `restore`. Whatever is erased later is still in older backups: erase there too, or delete
     them. Of PostgreSQL the log is copied, row by row; its own tools do that faster.
     """
-    settings = config.load(given_settings(options), insecure=True)
-    configure_logging("warning")
-    with ProgressBar() as bar:
-        told = stores.back_up(
-            settings, folder, SystemClock(), lambda progress: bar.show(encode.progress(progress))
-        )
-    click.echo(plain(told))
+    _carry(stores.back_up, folder, options)
 
 
 @click.command()
@@ -47,10 +44,18 @@ def restore(folder: Path, **options: str | None) -> None:
     the backup go on; those from behind it get CURSOR_AHEAD, and CURSOR_DIVERGED once the log has
     grown past them: such a client takes a snapshot. A PostgreSQL database has to be empty.
     """
+    _carry(stores.restore, folder, options)
+
+
+def _carry(
+    way: Callable[[Config, Path, Clock, Callable[[Progress], None]], str],
+    folder: Path,
+    options: dict[str, str | None],
+) -> None:
     settings = config.load(given_settings(options), insecure=True)
     configure_logging("warning")
     with ProgressBar() as bar:
-        told = stores.restore(
+        told = way(
             settings, folder, SystemClock(), lambda progress: bar.show(encode.progress(progress))
         )
     click.echo(plain(told))

@@ -119,20 +119,24 @@ def restore(
     description = described(folder)
     places = {EVENTS: events.path, VIEWS: views.path}
     news = {name: _new(place) for name, place in places.items()}
-    for file in description.files:
-        if file.name not in places:
-            raise errors.StoreUnusable(f"{folder} holds {file.name}, which is no store")
+    held = {file.name for file in description.files}
+    if EVENTS not in held or not held <= set(places):
+        raise errors.StoreUnusable(f"{folder / DESCRIPTION} is not what `backup` writes")
+    # Then what they stand for may have been moved aside already, and only they tell.
+    was_begun = any(new.exists() for new in news.values())
     try:
         for file in description.files:
             places[file.name].parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _bring(folder, file, news[file.name], tell)
     except BaseException as error:
-        for new in news.values():
+        for new in () if was_begun else news.values():
             new.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise errors.StoreUnusable(f"the restore failed: {error}") from error
         raise
     try:
+        for name in set(news) - held:
+            news[name].unlink(missing_ok=True)
         kept = _aside(places, clock)
         # The log before the views: without views it is whole, they are nothing without it.
         for name in (EVENTS, VIEWS):

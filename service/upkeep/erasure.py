@@ -1,8 +1,9 @@
 """Erasure of a message or a phone, from both stores, while the service goes on.
 
 1. Which messages the phone has, the views know; so they are waited for.
-2. Every event up to the head is looked at. Those that name such a message go first, then those
-   that hold the phone, the oldest last: killed in between, the same request still finds the rest.
+2. Every event up to the head is looked at. Those that say to whom a message went, and hold the
+   phone there, go last, and the oldest of them at the very end: killed in between, the same request
+   still finds whose each message is, and so the rest.
 3. Each transaction puts tombstones in place and appends one ERASURE event that lists them, so
    the projector folds anew what they were about, at once or after a restart.
 4. For the events that came meanwhile the log is held for a moment: nothing is appended, the views
@@ -78,8 +79,8 @@ class _Errand:
         self._subject = subject
         self._tell = tell
         self._looked_until = BEFORE_FIRST
-        self._naming: list[Position] = []
-        self._holding: list[Position] = []
+        self._others: list[Position] = []
+        self._addressed: list[Position] = []
         self._callbacks = 0
         self._messages: set[MessageKey] = set()
         self._recipients: set[tuple[MessageKey, str]] = set()
@@ -155,9 +156,9 @@ class _Errand:
         if all(place.position > self._looked_until for place in new.values()):
             return True
         self._looked_until = BEFORE_FIRST
-        self._callbacks -= len(self._naming) + len(self._holding)
-        self._naming.clear()
-        self._holding.clear()
+        self._callbacks -= len(self._others) + len(self._addressed)
+        self._others.clear()
+        self._addressed.clear()
         return False
 
     async def _look(self, until: Position) -> None:
@@ -173,9 +174,9 @@ class _Errand:
                 )
             )
             self._looked_until = found.until
-            self._naming += found.naming
-            self._holding += found.holding
-            self._callbacks += len(found.naming) + len(found.holding)
+            self._others += found.others
+            self._addressed += found.addressed
+            self._callbacks += len(found.others) + len(found.addressed)
             self._messages |= found.messages
             self._recipients |= found.recipients
             note = "looking for what to erase"
@@ -204,15 +205,16 @@ class _Errand:
         """What was found, as what each transaction erases; then nothing is found any more.
 
         Whatever stays when the service dies in between, the phone's messages are known by it, and
-        no other ones are: by the oldest event that holds the phone, which goes last, or by the
-        baseline, which goes with the last transaction and one event of each message in it.
+        no other ones are: by the oldest event that says to whom a message went, which goes behind
+        all others about it, or by the baseline, which goes with the last transaction and one event
+        of each message in it.
         """
-        bound = max((one for one in self._holding if one in kept_last), default=BEFORE_FIRST)
-        early = [one for one in self._naming if one not in kept_last]
-        early += [one for one in reversed(self._holding) if one > bound]
-        late = [one for one in self._naming if one in kept_last]
-        late += [one for one in self._holding if one <= bound]
-        self._naming, self._holding = [], []
+        bound = max((one for one in self._addressed if one in kept_last), default=BEFORE_FIRST)
+        early = [one for one in self._others if one not in kept_last]
+        early += [one for one in reversed(self._addressed) if one > bound]
+        late = [one for one in self._others if one in kept_last]
+        late += [one for one in self._addressed if one <= bound]
+        self._others, self._addressed = [], []
         most = self._parts.limits.erase_events_max
         chunks = [early[first : first + most] for first in range(0, len(early), most)]
         return [*chunks, late] if late else chunks

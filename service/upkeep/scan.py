@@ -21,10 +21,10 @@ class Found(NamedTuple):
 
     until: Position
     """How far it looked."""
-    naming: list[Position]
-    """Events to erase that do not hold the phone themselves."""
-    holding: list[Position]
-    """The others."""
+    addressed: list[Position]
+    """Events to erase whose word on whom a message went to holds the phone."""
+    others: list[Position]
+    """Those that only name such a message, or hold the phone anywhere else."""
     messages: set[MessageKey]
     """The messages that go, as far as these events name them."""
     recipients: set[tuple[MessageKey, str]]
@@ -44,8 +44,8 @@ def look(
         if not _concerned(event, subject, needles):
             continue
         reports = read(event).reports
-        holding = subject.phone and any(map(subject.holds, _texts(event, reports)))
-        (found.holding if holding else found.naming).append(event.position)
+        addressed = subject.phone and any(subject.holds(one.phone) for one in reports)
+        (found.addressed if addressed else found.others).append(event.position)
         for report in reports:
             key = MessageKey(report.instance, report.message_id)
             if subject.has_message(*key):

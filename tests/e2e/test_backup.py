@@ -156,15 +156,38 @@ async def test_a_restore_that_was_killed_is_not_served(tmp_path: Path) -> None:
 
     refused = plugstatus("serve", **settings_of(data), HTTP_BIND="127.0.0.1:0")
     checked = run(data, "check")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(backup, damaged)
+    (damaged / "events.db").write_bytes(b"not what was backed up")
+    failed = run(data, "restore", str(damaged))
+    still = plugstatus("serve", **settings_of(data), HTTP_BIND="127.0.0.1:0")
     again = run(data, "restore", str(backup))
     async with serving(data) as site:
         status = await site.api.admin.GetServiceStatus(pb.GetServiceStatusRequest())
 
-    assert refused.returncode == 1
+    assert refused.returncode == still.returncode == 1
     assert "run `plugstatus restore` again" in refused.stderr
-    assert checked.returncode == 1
+    assert "run `plugstatus restore` again" in still.stderr
+    assert (checked.returncode, failed.returncode) == (1, 1)
     assert again.returncode == 0, again.stderr
     assert status.log_head_position > 0
+
+
+async def test_what_another_restore_left_is_not_put_in_place(tmp_path: Path) -> None:
+    """Of a backup without views there are none, whatever a killed attempt has left."""
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    await made(data, backup)
+    (backup / "views.db").unlink()
+    described = json.loads((backup / "backup.json").read_text())
+    described["files"] = [one for one in described["files"] if one["name"] == "events.db"]
+    (backup / "backup.json").write_text(json.dumps(described))
+    (data / "views.db.restoring").write_bytes(b"half of it")
+
+    restored = run(data, "restore", str(backup))
+
+    assert restored.returncode == 0, restored.stderr
+    assert not (data / "views.db").exists()
+    assert not list(data.glob("*.restoring"))
 
 
 async def test_the_log_of_postgresql_is_backed_up_too(

@@ -75,8 +75,9 @@ def _erase(site: RebuildSite, phone: str) -> None:
     """What erasing a phone without messages does to the log; the views do not hear of it yet."""
     subject, now_us = Subject(phone=phone), BEGIN_US + DAY_US
     found = look(site.log, subject, BEFORE_FIRST, site.log.head().position, 1_000)
-    tombstones = buried(site.log, subject, found.holding, now_us)
-    erasure = Erasure(now_us, "phone", tuple(found.holding), len(found.holding))
+    positions = found.addressed + found.others
+    tombstones = buried(site.log, subject, positions, now_us)
+    erasure = Erasure(now_us, "phone", tuple(positions), len(positions))
     event = NewEvent("", now_us, EventKind.ERASURE, msgspec.json.encode(erasure))
     change = forgotten(site.log.baseline(), subject).change
     write(site, lambda log: log.erase(tombstones, event, change))

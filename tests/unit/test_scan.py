@@ -58,6 +58,10 @@ def found(events: Events, subject: Subject) -> Found:
     return look(events.log, subject, Position(0), ALL, 1_000)
 
 
+def all_of(seen: Found) -> list[Position]:
+    return [*seen.others, *seen.addressed]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -78,7 +82,7 @@ def found(events: Events, subject: Subject) -> Found:
 )
 def test_bodies_that_hold_the_phone(body: bytes) -> None:
     """Wherever a body holds the phone it is found, read by somebody or not."""
-    assert found(Events(body), Subject(phone=PHONE)).holding == [1]
+    assert all_of(found(Events(body), Subject(phone=PHONE))) == [1]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_bodies_that_do_not(body: bytes) -> None:
 
 
 def test_bodies_that_name_a_message_of_the_phone() -> None:
-    """They go too, read by somebody or not, and are told apart from those that hold the phone."""
+    """They go too, read by somebody or not, apart from those that say whose a message is."""
     events = Events(
         callback("M"),
         callback("N", quoted="M"),
@@ -109,7 +113,7 @@ def test_bodies_that_name_a_message_of_the_phone() -> None:
     events.events.append(msgspec.structs.replace(events.events[0], position=7, instance="umbrella"))
     seen = found(events, Subject(phone=PHONE, messages=frozenset({M})))
 
-    assert (seen.naming, seen.holding) == ([1, 2, 3, 6], [4])
+    assert (seen.others, seen.addressed) == ([1, 2, 3, 6], [4])
     assert seen.messages == {M}
 
 
@@ -120,8 +124,8 @@ def test_bodies_that_name_a_message() -> None:
     everywhere = found(events, Subject(message_id="M"))
     in_acme = found(events, Subject(message_id="M", instance="acme"))
 
-    assert (everywhere.naming, everywhere.holding) == ([1, 3, 4, 5], [])
-    assert (in_acme.naming, in_acme.holding) == ([1, 3, 4], [])
+    assert (everywhere.others, everywhere.addressed) == ([1, 3, 4, 5], [])
+    assert (in_acme.others, in_acme.addressed) == ([1, 3, 4], [])
     assert everywhere.messages == {M, MessageKey("umbrella", "M")}
     assert in_acme.messages == {M}
 
@@ -145,8 +149,8 @@ def test_other_events_are_left_alone() -> None:
     for kind in kinds:
         events = Events(callback("M", phone=PHONE), kind=kind)
 
-        assert found(events, Subject(phone=PHONE)).holding == []
-        assert found(events, Subject(message_id="M")).naming == []
+        assert all_of(found(events, Subject(phone=PHONE))) == []
+        assert found(events, Subject(message_id="M")).others == []
 
 
 def test_a_look_goes_no_further_than_told() -> None:
@@ -159,7 +163,7 @@ def test_a_look_goes_no_further_than_told() -> None:
     ]
 
     assert [one.until for one in looked] == [4, 7, 10, 20]
-    assert [one.naming for one in looked] == [[1, 2, 3, 4], [5, 6, 7], [8, 9, 10], []]
+    assert [one.others for one in looked] == [[1, 2, 3, 4], [5, 6, 7], [8, 9, 10], []]
 
 
 def test_tombstones_keep_others_and_their_first_reason() -> None:
@@ -169,7 +173,7 @@ def test_tombstones_keep_others_and_their_first_reason() -> None:
     by_id = [one.message_id for one in read(events.events[0]).reports]
     seen = found(events, Subject(phone=PHONE, messages=frozenset({MessageKey("acme", "N")})))
     events.bury(
-        Subject(phone=PHONE, messages=frozenset({MessageKey("acme", "N")})), [*seen.holding], 9
+        Subject(phone=PHONE, messages=frozenset({MessageKey("acme", "N")})), all_of(seen), 9
     )
     left = msgspec.json.decode(events.events[0].content, type=Tombstone)
     (report,) = read(events.events[0]).reports
@@ -179,9 +183,9 @@ def test_tombstones_keep_others_and_their_first_reason() -> None:
     assert (report.message_id, report.place.index, report.phone) == ("O", 2, "")
     assert (report.participant, report.failure_code) == ("p", f"E{OTHER}")
     assert found(events, Subject(phone=PHONE)) == Found(Position(1), [], [], set(), set())
-    assert found(events, Subject(phone=OTHER)).holding == [1]
-    assert found(events, Subject(message_id="O")).naming == [1]
-    assert found(events, Subject(message_id="N")).naming == []
+    assert all_of(found(events, Subject(phone=OTHER))) == [1]
+    assert found(events, Subject(message_id="O")).others == [1]
+    assert found(events, Subject(message_id="N")).others == []
 
 
 def test_escapes_in_an_object_do_not_stay() -> None:
