@@ -22,8 +22,10 @@ help: ## one line a target
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/dev.stamp: .venv/run.stamp requirements-dev.lock
+.venv/dev.stamp: .venv/run.stamp requirements-dev.lock tests/docs/package-lock.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@cp tests/docs/package.json tests/docs/package-lock.json .venv
+	PATH="$(CURDIR)/$(BIN):$$PATH" NODE_USE_SYSTEM_CA=1 npm ci --prefix .venv --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 run: .venv/run.stamp ## serve HTTP and gRPC on the embedded SQLite default
@@ -63,8 +65,11 @@ ROUNDS ?= 4
 test-failover: .venv/dev.stamp ## kill the primaries of a PostgreSQL cluster; needs etcd (Debian: etcd-server)
 	@$(BIN)/python -m tests.failover --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
-bench: .venv/dev.stamp ## the benchmark table; alone on the machine, for what it is worth
+bench: .venv/dev.stamp ## the benchmark table, each line against its other side; needs h2load
 	@$(BIN)/python -m benchmarks
+
+bench-quick: .venv/dev.stamp ## the same with few pairs, and without what takes minutes
+	@$(BIN)/python -m benchmarks --quick
 
 check: .venv/dev.stamp ## format, lint, types, layers, proto, generated code, duplicated code
 	$(BIN)/ruff format --check .
@@ -92,6 +97,8 @@ proto-image: .venv/dev.stamp ## renew the breaking-change image, after passing t
 lock: .venv/dev.stamp ## renew the lock files from pyproject.toml
 	$(UV_COMPILE) --output-file requirements.lock
 	$(UV_COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	cd tests/docs && PATH="$(CURDIR)/$(BIN):$$PATH" NODE_USE_SYSTEM_CA=1 npm update --package-lock-only \
+		--omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund --silent
 
 clean: ## remove the virtual environment and caches, never ./data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

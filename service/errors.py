@@ -62,11 +62,16 @@ class InstanceDenied(AccessDenied):
 
 
 class FieldsInvalid(CallerError):
-    """One or more request fields break their bounds; `violations` are (field path, fault) pairs."""
+    """Request fields break their bounds; `violations` are pairs of field path and fault.
+
+    Without a path it is the request as a whole.
+    """
 
     def __init__(self, *violations: tuple[str, str]) -> None:
         self.violations: Sequence[tuple[str, str]] = violations
-        super().__init__("; ".join(f"{field}: {fault}" for field, fault in violations))
+        super().__init__(
+            "; ".join(f"{field}: {fault}" if field else fault for field, fault in violations)
+        )
 
 
 class CursorError(CallerError):
@@ -275,15 +280,15 @@ class WorkerEnded(OperatorError):
 class SchemaNewer(OperatorError):
     def __init__(self, store: str, revision: str, known: str) -> None:
         super().__init__(
-            f"the {store} has schema revision {revision}, and this program knows only {known}: "
-            "it was written by a newer plugstatus, so run that version or a later one"
+            f"the schema revision of the {store} is {revision}, and this program knows only "
+            f"{known}: it was written by a newer plugstatus, so run that version or a later one"
         )
 
 
 class SchemaOlder(OperatorError):
     def __init__(self, store: str, revision: str, known: str) -> None:
         super().__init__(
-            f"the {store} has schema revision {revision or 'none'}, and this program needs "
+            f"the schema revision of the {store} is {revision or 'none'}, and this program needs "
             f"{known}: run `plugstatus migrate`"
         )
 

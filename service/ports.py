@@ -11,7 +11,10 @@ from dataclasses import replace
 from service.config import PREFIX, Bind, Limits
 from service.errors import AddressInUse
 
-_BACKLOG = 1_024
+BACKLOG = 1_024
+"""Connections that wait to be accepted. Beyond, the system drops what arrives, and peers try again
+after a second."""
+
 _OTHER_FILES = 512
 """What a process opens beside its peers' connections: stores, logs, threads' pipes."""
 
@@ -76,7 +79,7 @@ def _taken(variable: str, bind: Bind, *, shared: bool, listens: bool) -> socket.
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         taken.bind(address)
         if listens:
-            taken.listen(_BACKLOG)
+            taken.listen(BACKLOG)
         taken.setblocking(False)
     except OSError as error:
         taken.close()

@@ -1,6 +1,7 @@
 """What every test runs with."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -30,6 +31,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("plugstatus")
+
+# A shell that starts this in the background has it ignore Ctrl-C, and so every process it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -68,9 +68,14 @@ class CertificateFiles(NamedTuple):
         return grpc.ssl_channel_credentials(self.ca.read_bytes(), *own)
 
 
-def issue(folder: Path, authority: trustme.CA, name: str = "server") -> CertificateFiles:
+def issue(
+    folder: Path,
+    authority: trustme.CA,
+    name: str = "server",
+    names: Sequence[str] = ("localhost", "127.0.0.1"),
+) -> CertificateFiles:
     """A certificate in the folder; of the same name it replaces the one before."""
-    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued = authority.issue_cert(*names)
     files = CertificateFiles(*(folder / f"{name}.{what}.pem" for what in ("cert", "key", "ca")))
     files.certificate.write_bytes(b"".join(one.bytes() for one in issued.cert_chain_pems))
     files.key.write_bytes(issued.private_key_pem.bytes())

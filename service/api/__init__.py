@@ -5,11 +5,12 @@ events, through the process's one appender. Everything a caller can get wrong is
 code and an ErrorReason from the one table in `errors`; everything else is INTERNAL, opaque
 outside and logged inside.
 
-    server     listens, registers, drains           status    Get and BatchGet; lookup, by id
-    calls      the policy around every handler      listings  every List; service_status, the rest
-    errors     the table of errors                  watch     one watcher, from Opened to Closing
-    fields     request fields and their bounds      hub       what all watchers share; live, packing
-    starts     cursors and times against the log    admin     AdminService's webhook
-                                                    webhooks  UpdateWebhook as a process; turns,
-                                                              outcomes
+    server     listens, registers, drains           status      Get and BatchGet; lookup, by id
+    access     tokens, and what each may do         listings    every List; service_status
+    calls      the policy around every handler      waits       WaitForStatus
+    lanes      how many calls at once, of whom      watch       one watcher; plan, what it asks for
+    errors     the table of errors                  hub         what they share; live, packing
+    fields     request fields and their bounds      admin       AdminService; long_tasks
+    starts     cursors and times against the log    webhooks    UpdateWebhook; outcomes
+    health     the standard health service
 """

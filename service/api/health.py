@@ -33,6 +33,11 @@ class Health:
             raise ServiceUnknown
         return pb.HealthCheckResponse(status=self._status())
 
+    async def list(self, _request: pb.HealthListRequest, _call: Call) -> pb.HealthListResponse:
+        """Of everything that `check` knows."""
+        status = pb.HealthCheckResponse(status=self._status())
+        return pb.HealthListResponse(statuses=dict.fromkeys(self._services, status))
+
     async def watch(
         self,
         request: pb.HealthCheckRequest,

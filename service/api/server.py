@@ -12,14 +12,13 @@ import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection
-from grpc_reflection.v1alpha._async import ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2 import (
     ServerReflectionRequest,
     ServerReflectionResponse,
 )
 
 from service import ports
+from service.api import reflection
 from service.api.access import Role
 from service.api.calls import Policy, Rpc, Serve, StreamHandler, UnaryHandler
 from service.api.health import Health
@@ -40,8 +39,6 @@ _WAITING = {"WaitForStatus"}
 
 _LINGER_S = 0.2
 """How long calls are still refused with SHUTTING_DOWN once a drain has begun."""
-_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
-_REFLECTION = "ServerReflectionInfo"
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # A request is a few ids; the largest is a filter of 2,000 values.
@@ -159,34 +156,26 @@ class GrpcServer:
         return grpc.stream_unary_rpc_method_handler(respond, bytes, encode)
 
     def _add_health(self) -> None:
-        unary = {"Check": self._health.check}
+        unary = {"Check": self._health.check, "List": self._health.list}
         streams = {"Watch": self._health.watch}
         self._add(
             _HEALTH.full_name,
             {
                 name: self._handler(_HEALTH, _HEALTH.methods_by_name[name], unary, streams)
-                for name in (*unary, *streams)
+                for name in _HEALTH.methods_by_name
             },
         )
 
     def _add_reflection(self) -> None:
-        names = (
-            *(service.full_name for service in _SERVICES),
-            _HEALTH.full_name,
-            reflection.SERVICE_NAME,
-            _REFLECTION_V1,
-        )
-        converse = ReflectionServicer(names).ServerReflectionInfo
-        # The package offers v1alpha only; the messages of v1 are the same, and newer tools ask
-        # for it first.
-        for service in (_REFLECTION_V1, reflection.SERVICE_NAME):
-            rpc = Rpc(service, _REFLECTION, "bidi_stream", "reader")
+        converse = reflection.conversation((*_SERVICES, _HEALTH))
+        for service in reflection.SERVICES:
+            rpc = Rpc(service, reflection.METHOD, "bidi_stream", "reader")
             handler = grpc.stream_stream_rpc_method_handler(
                 self._policy.conversation(rpc, converse),
                 ServerReflectionRequest.FromString,
                 ServerReflectionResponse.SerializeToString,
             )
-            self._add(service, {_REFLECTION: handler})
+            self._add(service, {reflection.METHOD: handler})
 
 
 def _frames(serve: Serve) -> "grpc.RpcMethodHandler[Any, Any]":

@@ -39,9 +39,7 @@ class Target(NamedTuple):
             fault = f"{error.filename} cannot be read: {error.strerror}"
             raise errors.ConfigInvalid(f"{config.PREFIX}API_…_FILE", fault) from None
         except ValueError as error:
-            raise errors.ConfigInvalid(
-                f"{config.PREFIX}API_CA_FILE", f"is missing: {error}"
-            ) from None
+            raise errors.ConfigInvalid(f"{config.PREFIX}API_…", str(error)) from None
 
 
 def setting_options(settings: tuple[config.Setting, ...]) -> Callable[[Command], Command]:

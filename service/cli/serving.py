@@ -40,7 +40,8 @@ def serve(insecure: bool, log_level: str, count: int, **options: str | None) -> 
     """Receive callbacks, fold them, and answer over gRPC.
 
     Creates and upgrades the SQLite stores by itself. SIGTERM or Ctrl-C drains and exits 0 within
-    ten seconds; a second one ends it at once. SIGHUP reads tokens and credentials again.
+    ten seconds; a second one ends it at once. Tokens, credentials and certificates are read again
+    when their files change, and at SIGHUP.
     """
     settings = config.load(given_settings(options), insecure=insecure, workers=count)
     workers.leave_none_behind(settings)

@@ -81,7 +81,10 @@ class StatusClient:
         if token and not (token.isascii() and token.isprintable() and " " not in token):
             raise ValueError("a token has characters that none has: copy it again")
         if token and ca_file is None and not is_loopback(target):
-            raise ValueError(f"a token is sent over TLS or loopback only, and {target} is neither")
+            raise ValueError(
+                f"a token is sent over TLS or loopback only, and {target} is neither without the "
+                "server's CA file"
+            )
         if bool(certificate_file) != bool(key_file) or (certificate_file and not ca_file):
             raise ValueError("a client's certificate needs its key and the server's CA file")
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()

@@ -15,15 +15,18 @@ _VERSIONS = frozenset({"1.0", "1.1"})
 
 
 def is_clear(method: bytes, version: str, headers: Headers) -> bool:
-    """Would every recipient see the request end at the same byte?
+    """Would every recipient see the same request, which ends at the same byte?
 
     Coded transfers end like chunked ones but would leave us an encoded body; HTTP/1.0 knows no
-    chunks; and CONNECT would turn the connection into a tunnel.
+    chunks; CONNECT would turn the connection into a tunnel; and with several hosts, or none in
+    HTTP/1.1, a proxy before us may have meant another one (RFC 9112, section 3.2).
     """
     encodings = [value for name, value in headers if name == b"transfer-encoding"]
+    hosts = sum(name == b"host" for name, _ in headers)
     return (
         method != b"CONNECT"
         and version in _VERSIONS
+        and (hosts == 1 or (hosts == 0 and version == "1.0"))
         and (not encodings or (version == "1.1" and [e.lower() for e in encodings] == [b"chunked"]))
     )
 

@@ -89,7 +89,10 @@ class HttpServer:
         listening = ports.listening(self._variable, self._asked, shared=self._shared_port)
         self._bind = ports.bound_to(listening)
         protocol = self._connection if self._tls is None else self._handshake
-        self._server = await self._loop.create_server(protocol, sock=listening)
+        # Left out, asyncio would make it 100.
+        self._server = await self._loop.create_server(
+            protocol, sock=listening, backlog=ports.BACKLOG
+        )
         self._state = _State.LISTENING
         self._sweep()
 

@@ -84,7 +84,7 @@ async def test_every_rpc_asks_for_token_and_role_first(guarded: Guarded) -> None
 
 
 async def test_health_is_open(guarded: Guarded) -> None:
-    """Check and Watch need no token; an unknown service is NOT_FOUND, or SERVICE_UNKNOWN."""
+    """None of it needs a token; an unknown service is NOT_FOUND, or SERVICE_UNKNOWN."""
     health = health_pb2_grpc.HealthStub(guarded.api.channel)
     answers = [
         (await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=20)).status
@@ -98,12 +98,17 @@ async def test_health_is_open(guarded: Guarded) -> None:
         for name in ("", "unknown")
     ]
     told = [(await watch.read()).status for watch in watches]
+    listed = await health.List(health_pb2.HealthListRequest(), timeout=20)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await health.Check(health_pb2.HealthCheckRequest(service="unknown"), timeout=20)
 
     response = health_pb2.HealthCheckResponse
     assert answers == [response.SERVING] * 3
     assert told == [response.SERVING, response.SERVICE_UNKNOWN]
+    assert {name: one.status for name, one in listed.statuses.items()} == dict.fromkeys(
+        ["", *(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())],
+        response.SERVING,
+    )
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 

@@ -6,7 +6,7 @@ times the answers are the same.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -187,49 +187,49 @@ async def _answers(site: Site, rpc: str, request: Any, whose: str = "ruling") ->
         page.page_token = response.next_page_token
 
 
-DENIED: dict[str, Callable[[], tuple[str, Any]]] = {
-    "get": lambda: (
+DENIED: dict[str, tuple[str, Any]] = {
+    "get": (
         "GetMessageStatus",
         pb.GetMessageStatusRequest(message_id="M0", instance="zebra"),
     ),
-    "nowhere": lambda: (
+    "nowhere": (
         "GetMessageStatus",
         pb.GetMessageStatusRequest(message_id="M0", instance="nowhere"),
     ),
-    "batch": lambda: (
+    "batch": (
         "BatchGetMessageStatuses",
         pb.BatchGetMessageStatusesRequest(message_ids=["M0"], instance="zebra"),
     ),
-    "list": lambda: ("ListMessageStatuses", pb.ListMessageStatusesRequest(instance="zebra")),
-    "recipients": lambda: (
+    "list": ("ListMessageStatuses", pb.ListMessageStatusesRequest(instance="zebra")),
+    "recipients": (
         "ListRecipients",
         pb.ListRecipientsRequest(message_id="M0", instance="zebra"),
     ),
-    "reports": lambda: (
+    "reports": (
         "ListStatusReports",
         pb.ListStatusReportsRequest(message_id="M0", instance="zebra"),
     ),
-    "wait": lambda: (
+    "wait": (
         "WaitForStatus",
         pb.WaitForStatusRequest(message_id="M0", instance="zebra", at_least=pb.STATUS_SENT),
     ),
-    "watch": lambda: (
+    "watch": (
         "WatchStatuses",
         pb.WatchStatusesRequest(filter=pb.WatchFilter(instances=["acme", "zebra"])),
     ),
-    "quarantine": lambda: (
+    "quarantine": (
         "ListQuarantinedCallbacks",
         pb.ListQuarantinedCallbacksRequest(instance="zebra"),
     ),
-    "webhooks": lambda: ("ListWebhookUpdates", pb.ListWebhookUpdatesRequest(instance="zebra")),
-    "webhook": lambda: ("GetWebhook", pb.GetWebhookRequest(instance="zebra")),
-    "update": lambda: (
+    "webhooks": ("ListWebhookUpdates", pb.ListWebhookUpdatesRequest(instance="zebra")),
+    "webhook": ("GetWebhook", pb.GetWebhookRequest(instance="zebra")),
+    "update": (
         "UpdateWebhook",
         pb.UpdateWebhookRequest(instance="zebra", url="https://a.example.com/"),
     ),
-    "rebuild": lambda: ("RebuildViews", pb.RebuildViewsRequest(check=True)),
-    "forget phone": lambda: ("Forget", pb.ForgetRequest(phone=PHONE, dry_run=True)),
-    "forget message": lambda: (
+    "rebuild": ("RebuildViews", pb.RebuildViewsRequest(check=True)),
+    "forget phone": ("Forget", pb.ForgetRequest(phone=PHONE, dry_run=True)),
+    "forget message": (
         "Forget",
         pb.ForgetRequest(message_id="M0", instance="acme", dry_run=True),
     ),
@@ -239,7 +239,7 @@ DENIED: dict[str, Callable[[], tuple[str, Any]]] = {
 @pytest.mark.parametrize("question", DENIED)
 async def test_others_are_denied_by_name(sites: tuple[Site, Site], question: str) -> None:
     """An instance the token does not cover is denied whether or not it is there."""
-    rpc, request = DENIED[question]()
+    rpc, request = DENIED[question]
     stub = sites[0].api.status if hasattr(sites[0].api.status, rpc) else sites[0].api.admin
     call = getattr(stub, rpc)(request, metadata=bearer("ruling"), timeout=20)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

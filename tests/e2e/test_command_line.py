@@ -249,6 +249,16 @@ def test_every_command_has_help(command: str) -> None:
     assert "PLUGSTATUS_" in run.stdout
 
 
+def test_the_help_is_whole() -> None:
+    """Every command stands there once, with all of its first sentence."""
+    shown = plugstatus("--help").stdout
+    sections = shown.partition("Run the service:")[2]
+
+    assert "..." not in sections
+    for name in cli.list_commands(click.Context(cli)):
+        assert sections.count(f"\n  {name} ") == 1
+
+
 def test_serve_help_names_every_setting() -> None:
     """No setting is missing from `serve --help`."""
     shown = plugstatus("serve", "--help").stdout

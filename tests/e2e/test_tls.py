@@ -1,8 +1,10 @@
 """TLS on both sides of a real server: who is trusted, rotation, and what an early answer costs."""
 
 import asyncio
+import json
 import os
 import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -19,8 +21,9 @@ from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
 from tests.calls import SEED_BODY, callback, fresh_id, post
 from tests.command import plugstatus
+from tests.prefork import INSTALLED
 from tests.secured import CertificateFiles, TokenFile, bearer, issue
-from tests.server_process import ServerProcess
+from tests.server_process import ServerProcess, clean_environment
 
 TOKEN = "pst_of-the-tests"
 
@@ -257,6 +260,49 @@ def test_an_expired_certificate_is_told_by_check(tmp_path: Path) -> None:
 
     assert told.returncode == 1
     assert "FAILED  TLS for gRPC: the certificate expired on 2020-02-02" in told.stdout
+    with ServerProcess(tmp_path / "data", given) as server:
+        said = [json.loads(line) for line in server.log]
+        refused = asked(server.grpc, API_CA_FILE=str(certificate))
+    assert [one["expired"] for one in said if one["level"] == "error"] == ["2020-02-02"]
+    assert "is not trusted (" in refused
+
+
+def asked(target: str, **given: str) -> str:
+    """What the command itself says, as it is installed; one line, and nothing of gRPC's own."""
+    run = subprocess.run(
+        [INSTALLED, "get", "3EB0TLS"],
+        env=clean_environment({"API_TARGET": target, **given}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    return run.stderr
+
+
+async def test_who_cannot_connect_is_told_why(site: Site, tmp_path: Path) -> None:
+    """Another's CA, no TLS where it is wanted, TLS where there is none, no certificate of ours."""
+    other = tmp_path / "other.pem"
+    site.stranger.cert_pem.write_to_path(other)
+    ours = {"API_CA_FILE": str(site.files.ca)}
+    elsewhere = issue(tmp_path, site.authority, "elsewhere", ("elsewhere.example",))
+    with ServerProcess(tmp_path / "misnamed", elsewhere.settings("GRPC")) as misnamed:
+        questions = {
+            "PLUGSTATUS_API_CA_FILE to name the CA": (site.target, {"API_CA_FILE": str(other)}),
+            "PLUGSTATUS_API_CA_FILE names its CA": (site.target, {}),
+            "PLUGSTATUS_API_CERT_FILE yours": (site.target, ours),
+            "is not for that name": (misnamed.grpc, ours),
+            "answers without TLS": (misnamed.http.removeprefix("http://"), ours),
+            "no plugstatus answers": ("127.0.0.1:1", ours),
+        }
+        told = await asyncio.gather(
+            *(asyncio.to_thread(asked, target, **given) for target, given in questions.values())
+        )
+
+    assert [part in line for part, line in zip(questions, told, strict=True)] == [True] * len(told)
 
 
 def test_the_key_of_another_certificate_stops_the_start(tmp_path: Path) -> None:

@@ -46,6 +46,18 @@ async def test_requests_follow_each_other_on_one_connection(site: Site) -> None:
             assert "server" not in answer.headers
 
 
+async def test_a_burst_of_connections_waits_to_be_accepted(site: Site) -> None:
+    """None is dropped while the loop is busy, which a peer would feel a second later."""
+    with contextlib.ExitStack() as stack:
+        peers = [
+            stack.enter_context(socket.create_connection(site.ingress.http_bind, timeout=0.9))
+            for _ in range(500)
+        ]
+        # The loop had no turn until here: the system alone has answered.
+        await site.connections(len(peers))
+        assert site.metric("plugstatus_http_connections") == 500
+
+
 async def test_pipelined_requests_are_answered_in_order(site: Site) -> None:
     """Requests sent ahead of the answers are recorded and answered one after another."""
     bodies = [b'{"n":%d}' % n for n in range(10)]

@@ -130,7 +130,7 @@ def test_a_newer_store_is_refused(store: Store, path: Path) -> None:
     _execute(path, "DELETE FROM served_revision")
     content = _schema(path)
     expected = (
-        f"the {store.label} has schema revision z9999, and this program knows only {known}: "
+        f"the schema revision of the {store.label} is z9999, and this program knows only {known}: "
         "it was written by a newer plugstatus, so run that version or a later one"
     )
 
@@ -167,7 +167,7 @@ def test_an_older_store_is_refused_with_the_command(
         sqlite3.connect(path).close()
         path.touch()
     expected = (
-        f"the {store.label} has schema revision none, and this program needs "
+        f"the schema revision of the {store.label} is none, and this program needs "
         f"{known_revision(store)}: run `plugstatus migrate`"
     )
 

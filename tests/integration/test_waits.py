@@ -21,6 +21,8 @@ from tests.watch_site import CALL, WatchSite, watch_site
 pytestmark = pytest.mark.both_stores
 
 SHORT = Limits(wait_s=0.2)
+PATIENCE_S = 15.0
+"""Far more than any wait takes; a test that waits longer has found a hang."""
 
 
 @pytest.fixture
@@ -39,15 +41,21 @@ class Paused:
     def __init__(self, views: ReaderPool[ViewsReader]) -> None:
         self._views = views
         self.answers = 0
-        self.asked = asyncio.Event()
+        self._asked = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def run(self, read: Callable[[ViewsReader], Any]) -> Any:
-        answer = await self._views.run(read)
+    async def run_short(self, read: Callable[[ViewsReader], Any]) -> Any:
+        answer = await self._views.run_short(read)
         self.answers += 1
-        self.asked.set()
+        self._asked.set()
         await self.go_on.wait()
         return answer
+
+    async def asked(self) -> None:
+        """Wait until it was, once more each time."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self._asked.wait()
+        self._asked.clear()
 
 
 def _statuses(site: WatchSite, views: Any, limits: Limits) -> MessageStatuses:
@@ -60,7 +68,7 @@ async def test_what_comes_behind_the_look_at_the_store_wakes(site: WatchSite) ->
     views = Paused(site.core.views)
     statuses = _statuses(site, views, Limits())
     waiting = asyncio.create_task(statuses.wait(_for_read(), CALL))
-    await views.asked.wait()
+    await views.asked()
     await site.post("A", "READ")
     views.go_on.set()
 
@@ -75,7 +83,7 @@ async def test_only_what_can_end_a_wait_wakes_it(site: WatchSite) -> None:
     statuses = _statuses(site, views, Limits())
     await site.post("A", "SENT")
     waiting = asyncio.create_task(statuses.wait(_for_read(instance="acme"), CALL))
-    await views.asked.wait()
+    await views.asked()
     for word in ("SENT", "RECEIVED", "PENDING", "RECEIVED"):
         await site.post("A", word)
     await site.post("B", "READ")
@@ -124,11 +132,11 @@ async def test_a_wait_that_is_left_leaves_nothing(site: WatchSite) -> None:
     views = Paused(site.core.views)
     statuses = _statuses(site, views, Limits())
     asking = asyncio.create_task(statuses.wait(_for_read(), CALL))
-    await views.asked.wait()
+    await views.asked()
     others = Paused(site.core.views)
     others.go_on.set()
     waiting = asyncio.create_task(_statuses(site, others, Limits()).wait(_for_read("B"), CALL))
-    await others.asked.wait()
+    await others.asked()
     for one in (asking, waiting):
         one.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -143,7 +151,7 @@ async def test_a_drain_ends_those_that_ask_the_store_too(site: WatchSite) -> Non
     views = Paused(site.core.views)
     statuses = _statuses(site, views, Limits())
     waiting = asyncio.create_task(statuses.wait(_for_read(), CALL))
-    await views.asked.wait()
+    await views.asked()
     site.core.hub.drain()
     views.go_on.set()
 
@@ -156,11 +164,10 @@ async def test_a_rebuild_makes_every_wait_look_again(site: WatchSite) -> None:
     views = Paused(site.core.views)
     views.go_on.set()
     waiting = asyncio.create_task(_statuses(site, views, Limits()).wait(_for_read(), CALL))
-    await views.asked.wait()
-    views.asked.clear()
+    await views.asked()
     async for _ in site.core.upkeep.rebuild(check=False):
         pass
-    await views.asked.wait()
+    await views.asked()
     await site.post("A", "READ")
 
     assert (await waiting).message.status == pb.STATUS_READ
