@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -71,20 +72,17 @@ class Callbacks:
         self._tokens = tokens
         self._unfinished_bytes = 0
         self._large_bodies = 0
-        self._count_recorded = metrics.callbacks.labels("recorded").inc
-        self._count_spooled = metrics.callbacks.labels("spooled").inc
-        self._count_ignored = metrics.callbacks.labels("ignored").inc
-        self._count_refused = metrics.callbacks.labels("refused").inc
-        self._count_unavailable = metrics.callbacks.labels("unavailable").inc
-        self._count_bytes = metrics.callback_bytes.inc
-        self._observe_s = metrics.callback_seconds.observe
+        self._counts = metrics.callbacks
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         try:
             answer = await self._answer(scope, receive)
         except problems.Refused as refused:
             problem = refused.problem
-            (self._count_unavailable if problem.status >= 500 else self._count_refused)()
+            if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._counts.unavailable += 1
+            else:
+                self._counts.refused += 1
             await _send(send, problem.status, problem.headers, problem.body)
         except _PeerGone:
             return
@@ -109,15 +107,17 @@ class Callbacks:
         began_s = self._clock.monotonic_s()
         checked = await self._checked(received, announced.gzip)
         if checked.type is not None and words.normalized(checked.type) in self._ignored_types:
-            self._count_ignored()
+            self._counts.ignored += 1
             return _IGNORED
         event = NewEvent(instance, receive_time_us, EventKind.CALLBACK, checked.content)
-        position = await self._recorded(event)
-        (self._count_spooled if position == SPOOLED else self._count_recorded)()
-        self._count_bytes(len(checked.content))
-        self._observe_s(self._clock.monotonic_s() - began_s)
+        position = await self._recorded(event, began_s)
+        counts = self._counts
+        counts.recorded_bytes += len(checked.content)
+        counts.answered_within(self._clock.monotonic_s() - began_s)
         if position == SPOOLED:
+            counts.spooled += 1
             return _SPOOLED
+        counts.recorded += 1
         return _RECORDED % self._cursors.end_of(Mark(position, receive_time_us)).encode()
 
     async def _received(self, receive: Receive) -> bytes:
@@ -160,11 +160,11 @@ class Callbacks:
         finally:
             self._large_bodies -= 1
 
-    async def _recorded(self, event: NewEvent) -> Position:
+    async def _recorded(self, event: NewEvent, began_s: float) -> Position:
         """The position, or SPOOLED. Raises Refused with 503 if it is not known to be on disk."""
         try:
             waiter = self._appender.append(event)
-            self._deadline.watch(waiter)
+            self._deadline.watch(waiter, began_s)
             return await waiter
         except errors.LogUnavailable:
             raise problems.Refused(problems.NOT_RECORDED) from None

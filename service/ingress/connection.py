@@ -1,9 +1,9 @@
-"""One HTTP/1.1 connection: uvicorn's, with bounds on what a peer can cost.
+"""One HTTP/1.1 connection, with bounds on what a peer can cost; httptools parses it.
 
-uvicorn with httptools parses and runs the requests. It bounds neither the size nor the time of a
-head or a body, queues pipelined requests without end, takes trailers for headers, loses the body
-of a request that offers an upgrade, and closes at once behind an early answer, which resets the
-connection before the peer has read it.
+Bounded are a head and a body, each in size and in time, the requests that are sent ahead, and how
+long a peer may take to read. Trailers are not taken for headers, an offer to upgrade is ignored as
+it may be (RFC 9110, section 7.8), and behind an early answer the connection stays open for a
+moment, because closing it at once would reset it before the peer has read that.
 
 What the peer is sending, and what ends it:
 
@@ -19,19 +19,18 @@ times a second: the hot path sets no timer.
 
 import asyncio
 import enum
+from collections import deque
 from collections.abc import Callable
 from typing import assert_never, cast
-from urllib.parse import unquote
 
 import httptools
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from service import config, telemetry
 from service.clock import Clock
 from service.ingress import framing, problems
-from service.ingress.cycle import Cycle, Outlet
+from service.ingress.cycle import Cycle, whole
+from service.ingress.flow import Flow
+from service.ingress.shared import Shared
 
 _SHORT_BODY_BYTES = 64 * 1024
 """The rest of a body this short is read behind an early answer, and the connection kept."""
@@ -39,7 +38,6 @@ _SHORT_BODY_BYTES = 64 * 1024
 _WIRE_FACTOR = 2
 """Bytes a body may take on the wire for each that is allowed: one that comes in tiny chunks costs
 several times its size, and a call a chunk."""
-
 
 _KEPT_S = 5.0
 _BEGUN_S = 1.0
@@ -57,13 +55,14 @@ class _Stop(Exception):
     """Stops the parser from inside one of its callbacks."""
 
 
-class Connection(HttpToolsProtocol):
+class Connection(asyncio.Protocol):
     """Driven by its transport, its parser, the answers, and the server's sweep and drain."""
+
+    transport: asyncio.Transport
 
     def __init__(
         self,
-        uvicorn_config: uvicorn.Config,
-        server_state: ServerState,
+        shared: "Shared[Connection]",
         limits: config.Limits,
         clock: Clock,
         metrics: telemetry.Metrics,
@@ -71,7 +70,13 @@ class Connection(HttpToolsProtocol):
         make_room: Callable[[], bool],
     ) -> None:
         """`make_room` ends another connection, if there is one to spare."""
-        super().__init__(uvicorn_config, server_state, {}, asyncio.get_running_loop())
+        self._shared = shared
+        self._parser = self._new_parser()
+        self._pipeline: deque[Cycle] = deque()
+        self._cycle: Cycle | None = None
+        """The last request whose headers are complete."""
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
         self._limits = limits
         self._wire_bytes_max = limits.head_bytes_max + _WIRE_FACTOR * limits.body_bytes_max
         self._clock = clock
@@ -96,11 +101,14 @@ class Connection(HttpToolsProtocol):
         """Since when the peer has not read what was written."""
         self._closing_since_s: float | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._outlet = Outlet(transport, self.hang_up)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._flow = Flow(self.transport)
+        self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+        self._shared.connections.add(self)
         self._metrics.http_connections.inc()
-        if len(self.connections) > self._limits.http_connections_max and not self._make_room():
+        too_many = len(self._shared.connections) > self._limits.http_connections_max
+        if too_many and not self._make_room():
             self._write(problems.TOO_BUSY)
             transport.close()
 
@@ -116,14 +124,17 @@ class Connection(HttpToolsProtocol):
         return idle_s if idle_s >= (_KEPT_S if kept else _BEGUN_S) else None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.pipeline.clear()
+        self._shared.connections.discard(self)
+        if self._running is not None:
+            self._running.abandon()
+        self._flow.resume_writing()
+        self._pipeline.clear()
         self._metrics.http_connections.dec()
         self._on_lost()
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]
+    def eof_received(self) -> bool | None:
         """A peer that has said all there is keeps its line open for the answer (RFC 9112, 9.6)."""
-        last: Cycle | None = self.cycle  # type: ignore[assignment]
+        last = self._cycle
         if last is None or last.more_body or last.response_complete:
             return None
         last.keep_alive = False
@@ -131,11 +142,11 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         self._stalled_since_s = self._clock.monotonic_s()
-        super().pause_writing()
+        self._flow.pause_writing()
 
     def resume_writing(self) -> None:
         self._stalled_since_s = None
-        super().resume_writing()
+        self._flow.resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._sending is _Sending.DISCARDING:
@@ -157,13 +168,13 @@ class Connection(HttpToolsProtocol):
             begins = self._sending is _Sending.BETWEEN
             requests = self._requests
             try:
-                self.parser.feed_data(data)
+                self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 head = framing.without_upgrade(
-                    self.parser.get_method(),
-                    self.url,
-                    self.parser.get_http_version(),
-                    self.headers,
+                    self._parser.get_method(),
+                    self._url,
+                    self._parser.get_http_version(),
+                    self._headers,
                 )
                 data = head + data[upgrade.args[0] :]
             except httptools.HttpParserInvalidMethodError:
@@ -174,7 +185,13 @@ class Connection(HttpToolsProtocol):
                 data = renamed
             else:
                 return
-            self.parser = httptools.HttpRequestParser(self)
+            self._parser = self._new_parser()
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # What is sent ahead behind a request that asks to close is not read, and is no fault.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
     def _bound_unfinished(self) -> None:
         """Bound what no callback tells: blanks, chunk extensions, the chunks' own lines."""
@@ -189,40 +206,58 @@ class Connection(HttpToolsProtocol):
     # The parser's callbacks; what they raise comes out of feed_data as HttpParserError.
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self._url = b""
+        self._headers = []
         self._enter(_Sending.HEAD)
         self._requests += 1
         self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self._url += url
         self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value) + len(b": \r\n"))
         if self._sending is _Sending.HEAD:
-            super().on_header(name, value)
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        method = self.parser.get_method()
-        version = self.parser.get_http_version()
-        if not framing.is_clear(method, version, self.headers):
+        method = self._parser.get_method()
+        version = self._parser.get_http_version()
+        framed = framing.of_request(method, version, self._headers)
+        if framed is None:
             raise self._stop(problems.NOT_HTTP)
-        if self.parser.should_upgrade():
+        if self._parser.should_upgrade():
             return
-        target = httptools.parse_url(self.url)
-        raw_path = target.path or b"/"
-        self.scope["method"] = method.decode("ascii")
-        self.scope["http_version"] = version
-        self.scope["path"] = unquote(raw_path.decode("ascii"))
-        self.scope["raw_path"] = raw_path
-        self.scope["query_string"] = target.query or b""
-        self._begin_answering(self._new_cycle(version))
+        if len(self._pipeline) >= self._limits.pipelined_requests_max:
+            raise self._stop(problems.TOO_BUSY)
+        cycle = Cycle(
+            framing.scope_of(method, version, self._url, self._headers, self._scheme),
+            self.transport,
+            self._flow,
+            self._shared.headers,
+            self.on_response_complete,
+            self.hang_up,
+            keep_alive=version == "1.1" and self._parser.should_keep_alive() and not self._draining,
+            expects_continue=framed.expects_continue,
+            short_body=framed.length is not None and framed.length <= _SHORT_BODY_BYTES,
+        )
+        self._sending = _Sending.BODY
+        self._cycle = cycle
+        if self._running is None:
+            self._answer(cycle)
+        else:
+            self._flow.pause_reading()
+            self._pipeline.append(cycle)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._parser.should_upgrade():
+            cast(Cycle, self._cycle).feed(body)
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade():
+        if self._parser.should_upgrade():
             return
-        super().on_message_complete()
+        cast(Cycle, self._cycle).end_body()
         self._sending = _Sending.BETWEEN
         # The next request may begin in this segment, and does not answer for what stands before.
         self._wire_bytes = -self._segment_bytes
@@ -244,57 +279,28 @@ class Connection(HttpToolsProtocol):
         self._running = None
         if self.transport.is_closing():
             return
-        if self.pipeline:
-            self._run(cast(Cycle, self.pipeline.pop()[0]))
+        if self._pipeline:
+            self._answer(self._pipeline.popleft())
         elif self._sending is not _Sending.DISCARDING:
-            self.flow.resume_reading()
+            self._flow.resume_reading()
             self._await_request()
+
+    def _answer(self, cycle: Cycle) -> None:
+        self._running = cycle
+        cycle.start(self._shared.application)
 
     def hang_up(self) -> None:
         """Close, but let a peer that is still sending read the answer first."""
-        self.pipeline.clear()
+        self._pipeline.clear()
         if self._sending is _Sending.BETWEEN:
             self.transport.close()
         elif not self.transport.is_closing():
             self._enter(_Sending.DISCARDING)
             self._wire_bytes = 0
-            self.flow.resume_reading()
+            self._flow.resume_reading()
             # TLS has no half-closed state: the peer goes by the length of the answer.
             if self.transport.can_write_eof():
                 self.transport.write_eof()
-
-    def _begin_answering(self, cycle: Cycle) -> None:
-        if len(self.pipeline) >= self._limits.pipelined_requests_max:
-            raise self._stop(problems.TOO_BUSY)
-        self._sending = _Sending.BODY
-        self.cycle = cycle
-        if self._running is None:
-            self._run(cycle)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
-
-    def _new_cycle(self, version: str) -> Cycle:
-        cycle = Cycle(
-            scope=self.scope,
-            transport=self._outlet,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version == "1.1" and self.parser.should_keep_alive() and not self._draining,
-            on_response=self.on_response_complete,
-        )
-        length = framing.content_length(self.headers)
-        cycle.short_body = length is not None and length <= _SHORT_BODY_BYTES
-        return cycle
-
-    def _run(self, cycle: Cycle) -> None:
-        self._running = cycle
-        self._start_asgi_task(cycle, self.app)
 
     def _await_request(self) -> None:
         # One that has begun to arrive gets its full time: it may have waited behind an answer.
@@ -304,13 +310,13 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, problem: problems.Problem) -> None:
         """End the unfinished request with a problem, behind the answers of those before it."""
-        unfinished = cast(Cycle, self.cycle) if self._sending is _Sending.BODY else None
+        unfinished = self._cycle if self._sending is _Sending.BODY else None
         self._enter(_Sending.DISCARDING)
         if self._running is not None and self._running is not unfinished:
-            if self.pipeline and self.pipeline[0][0] is unfinished:
-                self.pipeline.popleft()
+            if self._pipeline and self._pipeline[-1] is unfinished:
+                self._pipeline.pop()
             # The refused one gets no answer of its own; the last one before it ends it all.
-            last = self.pipeline[0][0] if self.pipeline else self._running
+            last = self._pipeline[-1] if self._pipeline else self._running
             last.keep_alive = False
         elif unfinished is None or not unfinished.response_started:
             self._answer_instead(unfinished, problem)
@@ -325,13 +331,7 @@ class Connection(HttpToolsProtocol):
         self.hang_up()
 
     def _write(self, problem: problems.Problem) -> None:
-        headers = [
-            *self.server_state.default_headers,
-            *problem.headers,
-            (b"connection", b"close"),
-        ]
-        lines = b"".join([b"%s: %s\r\n" % header for header in headers])
-        self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + problem.body)
+        self.transport.write(whole(problem, self._shared.headers))
         self._metrics.http_cut_off.labels(str(problem.status)).inc()
 
     # The server's sweep and drain.
@@ -353,8 +353,8 @@ class Connection(HttpToolsProtocol):
         self._draining = True
         if self._sending is _Sending.BETWEEN and self._running is None:
             self.transport.close()
-        elif self._sending is not _Sending.HEAD and self.cycle is not None:
-            self.cycle.keep_alive = False
+        elif self._sending is not _Sending.HEAD and self._cycle is not None:
+            self._cycle.keep_alive = False
 
     def cut_unfinished(self) -> None:
         """Refuse a request that has not arrived by now."""
@@ -372,7 +372,7 @@ class Connection(HttpToolsProtocol):
         """Is it our turn? Not while the request being answered is itself still arriving."""
         if self._running is None:
             return False
-        return self._sending is not _Sending.BODY or self._running is not self.cycle
+        return self._sending is not _Sending.BODY or self._running is not self._cycle
 
     def _sweep_peer(self, now_s: float) -> None:
         limits = self._limits

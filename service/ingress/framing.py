@@ -6,34 +6,78 @@ sizes, bare line feeds, folded lines and blanks before a colon.
 
 import re
 from collections.abc import Sequence
+from typing import cast
+from urllib.parse import unquote
+
+import httptools
+import msgspec
+from litestar.types import HTTPScope
 
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ")
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 _VERSIONS = frozenset({"1.0", "1.1"})
 
 
-def is_clear(method: bytes, version: str, headers: Headers) -> bool:
-    """Would every recipient see the same request, which ends at the same byte?
+class Framed(msgspec.Struct, frozen=True, gc=False):
+    """What a head says of the body."""
+
+    length: int | None
+    """As declared; None when the body is chunked, or there is none."""
+    expects_continue: bool
+
+
+def of_request(method: bytes, version: str, headers: Headers) -> Framed | None:
+    """None unless every recipient would see the same request, which ends at the same byte.
 
     Coded transfers end like chunked ones but would leave us an encoded body; HTTP/1.0 knows no
     chunks; CONNECT would turn the connection into a tunnel; and with several hosts, or none in
     HTTP/1.1, a proxy before us may have meant another one (RFC 9112, section 3.2).
     """
-    encodings = [value for name, value in headers if name == b"transfer-encoding"]
-    hosts = sum(name == b"host" for name, _ in headers)
-    return (
-        method != b"CONNECT"
-        and version in _VERSIONS
-        and (hosts == 1 or (hosts == 0 and version == "1.0"))
-        and (not encodings or (version == "1.1" and [e.lower() for e in encodings] == [b"chunked"]))
-    )
+    hosts = 0
+    length = None
+    expects_continue = False
+    transfer = b""
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            # httptools has checked it.
+            length = int(value)
+        elif name == b"transfer-encoding":
+            transfer += value.lower() + b","
+        elif name == b"expect":
+            expects_continue |= value.lower() == b"100-continue"
+    if (
+        method == b"CONNECT"
+        or version not in _VERSIONS
+        or (hosts != 1 and (hosts or version == "1.1"))
+        or (transfer and (version == "1.0" or transfer != b"chunked,"))
+    ):
+        return None
+    return Framed(length, expects_continue)
 
 
-def content_length(headers: Headers) -> int | None:
-    """The declared length, which httptools has checked; None if there is none."""
-    return next((int(value) for name, value in headers if name == b"content-length"), None)
+def scope_of(method: bytes, version: str, url: bytes, headers: Headers, scheme: str) -> HTTPScope:
+    """The request as ASGI applications see it."""
+    target = httptools.parse_url(url)
+    raw_path = target.path or b"/"
+    path = raw_path.decode("ascii")
+    scope = {
+        "type": "http",
+        "asgi": _ASGI,
+        "http_version": version,
+        "method": method.decode("ascii"),
+        "scheme": scheme,
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": raw_path,
+        "query_string": target.query or b"",
+        "root_path": "",
+        "headers": headers,
+    }
+    return cast(HTTPScope, scope)
 
 
 def without_upgrade(method: bytes, url: bytes, version: str, headers: Headers) -> bytes:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -24,11 +25,21 @@ class Announced(msgspec.Struct, frozen=True, gc=False):
     """None when the body is chunked, or there is none."""
 
 
+_PATH_BYTES_MAX = 3 * len(f"/instancia/{'i' * 128}/status")
+"""Of an instance's path, were every character of it percent-encoded."""
+
+
 def instance_of(raw_path: bytes) -> str | None:
     """The instance of `/instancia/{instance}/status`, or None for any other path.
 
     The path is split before it is percent-decoded: `a%2Fb` is one segment, and no instance.
     """
+    return _instance_of(raw_path) if len(raw_path) <= _PATH_BYTES_MAX else None
+
+
+# The same few come all the time.
+@lru_cache(maxsize=1_024)
+def _instance_of(raw_path: bytes) -> str | None:
     segments = raw_path.split(b"/")
     if b"%" in raw_path:
         segments = [unquote_to_bytes(segment) for segment in segments]
@@ -63,5 +74,6 @@ def announced(headers: Iterable[tuple[bytes, bytes]]) -> Announced:
     return Announced(encoding == b"gzip", length)
 
 
+@lru_cache(maxsize=64)
 def _is_json(content_type: bytes) -> bool:
     return content_type.partition(b";")[0].strip().lower() == b"application/json"

@@ -13,17 +13,15 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from operator import itemgetter
-from typing import cast
 
 import structlog
-import uvicorn
 from litestar import Litestar
-from uvicorn.server import ServerState
 
 from service import config, ports, telemetry
 from service.clock import US_PER_S, Clock
 from service.ingress.connection import Connection
 from service.ingress.handshake import Handshake
+from service.ingress.shared import Shared
 from service.tls import ServerContext, TlsFiles
 
 _log = structlog.get_logger(__name__)
@@ -46,7 +44,7 @@ class _State(enum.Enum):
 
 
 class HttpServer:
-    """uvicorn's protocol on a socket of our own, on the running loop; it installs no signals."""
+    """On the running loop; it installs no signals."""
 
     def __init__(
         self,
@@ -69,7 +67,6 @@ class HttpServer:
         self._idle: deque[Connection] = deque()
         """Some to spare, as last looked for."""
         self._looked_s = -_LOOK_S
-        self._application = application
         self._variable = variable
         self._asked = bind
         self._shared_port = shared_port
@@ -77,7 +74,7 @@ class HttpServer:
         self._clock = clock
         self._metrics = metrics
         self._state = _State.NEW
-        self._shared = ServerState()
+        self._shared: Shared[Connection] = Shared(application)
         self._drained: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -85,7 +82,6 @@ class HttpServer:
         assert self._state is _State.NEW
         self._loop = asyncio.get_running_loop()
         self._empty = asyncio.Event()
-        self._uvicorn_config = _uvicorn_config(self._application)
         listening = ports.listening(self._variable, self._asked, shared=self._shared_port)
         self._bind = ports.bound_to(listening)
         protocol = self._connection if self._tls is None else self._handshake
@@ -136,7 +132,6 @@ class HttpServer:
 
     def _connection(self) -> Connection:
         return Connection(
-            self._uvicorn_config,
             self._shared,
             self._limits,
             self._clock,
@@ -165,7 +160,7 @@ class HttpServer:
             self._looked_s = now_s
             found = [
                 (idle_s, connection)
-                for connection in cast("set[Connection]", self._shared.connections)
+                for connection in self._shared.connections
                 if (idle_s := connection.idle_s(now_s)) is not None
             ]
             self._idle.extend(one for _, one in sorted(found, key=itemgetter(0), reverse=True))
@@ -183,7 +178,7 @@ class HttpServer:
     def _sweep(self) -> None:
         now_s = self._clock.monotonic_s()
         date = formatdate(self._clock.now_us() / US_PER_S, usegmt=True)
-        self._shared.default_headers = [(b"date", date.encode())]
+        self._shared.headers = [(b"date", date.encode())]
         self._each(lambda connection: connection.sweep(now_s))
         if self._state is _State.DRAINING:
             # One may have been accepted just before the socket was closed.
@@ -192,20 +187,4 @@ class HttpServer:
 
     def _each(self, act: Callable[[Connection], None]) -> None:
         for connection in list(self._shared.connections):
-            act(cast(Connection, connection))
-
-
-def _uvicorn_config(application: Litestar) -> uvicorn.Config:
-    """What its protocol needs: nothing that logs, wraps the application, or listens."""
-    settings = uvicorn.Config(
-        cast("uvicorn._types.ASGI3Application", application),
-        interface="asgi3",
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-    )
-    settings.load()
-    return settings
+            act(connection)

@@ -28,12 +28,12 @@ class AppendDeadline:
         self._waiting: deque[tuple[float, asyncio.Future[Position]]] = deque()
         self._looking = False
 
-    def watch(self, waiter: asyncio.Future[Position]) -> None:
-        """The waiter raises LogUnavailable unless it is settled in time.
+    def watch(self, waiter: asyncio.Future[Position], began_s: float) -> None:
+        """The waiter raises LogUnavailable unless it is settled in time, counted from `began_s`.
 
         The event may be recorded all the same, later: a COMMIT under way is not taken back.
         """
-        self._waiting.append((self._clock.monotonic_s() + self._append_s, waiter))
+        self._waiting.append((began_s + self._append_s, waiter))
         if not self._looking:
             self._looking = True
             asyncio.get_running_loop().call_later(_LOOK_S, self._look)

@@ -38,7 +38,9 @@ def _known() -> dict[str, set[str]]:
     found = {"up": set[str]()}
     for registry in registries:
         for collector in registry._collector_to_names:
-            labels = set(getattr(collector, "_labelnames", ()))
+            samples = [one for metric in collector.collect() for one in metric.samples]
+            labels = {label for one in samples for label in one.labels}
+            labels |= set(getattr(collector, "_labelnames", ()))
             found |= dict.fromkeys(registry._collector_to_names[collector], labels)
     return found
 
