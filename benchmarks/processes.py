@@ -45,9 +45,10 @@ def serving(
 
 
 def cpu_s(pids: Sequence[int]) -> float:
-    """What all their threads have used since they began."""
+    """What all their threads have used since they began, and those of the processes they began."""
     return sum(
         int((task / "schedstat").read_text().split()[0]) / 1e9
+        + cpu_s([int(child) for child in (task / "children").read_text().split()])
         for pid in pids
         for task in Path(f"/proc/{pid}/task").iterdir()
     )

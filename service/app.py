@@ -9,7 +9,6 @@ Nothing else in the service knows how the parts are put together, and no part bu
 """
 
 import asyncio
-import gc
 import os
 import signal
 import threading
@@ -20,7 +19,7 @@ from typing import Protocol, Self
 
 import structlog
 
-from service import __version__, errors, ports, tls
+from service import __version__, errors, garbage, ports, tls
 from service.api.access import Access
 from service.api.admin import Admin
 from service.api.calls import Policy
@@ -34,11 +33,12 @@ from service.api.watch import Shared
 from service.api.watchers import Watchers
 from service.api.webhooks import WebhookUpdates
 from service.clock import Clock, SystemClock
-from service.config import Config, describe
+from service.config import Bind, Config, describe
 from service.core import Core, cancelled
 from service.ingress.ingress import Ingress
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
+from service.receiver import Receiver
 from service.telemetry import Metrics
 from service.tracing import tracing
 from service.wire.page_token import PageTokens
@@ -60,13 +60,23 @@ _ONE_SIGNAL_S = 0.2
 """Shorter than a person or a supervisor takes to insist."""
 
 
-async def serve(config: Config, parent: Parent | None = None) -> None:
-    """Run until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
+def run(config: Config, parent: Parent | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
 
-    Raises OperatorError if it cannot start; then everything begun is closed again.
+    For a process with one thread and no loop yet. Raises OperatorError if it cannot start; then
+    everything begun is closed again.
     """
     limits = ports.fitting(config.limits)
-    application = Application(replace(config, limits=limits), SystemClock())
+    fewer = limits != config.limits
+    config = replace(config, limits=limits)
+    receiver = Receiver.forked(config) if "ingress" in config.roles else None
+    asyncio.run(_serve(config, receiver, parent, fewer=fewer))
+
+
+async def _serve(
+    config: Config, receiver: Receiver | None, parent: Parent | None, *, fewer: bool
+) -> None:
+    application = Application(config, SystemClock(), receiver)
     stop = asyncio.Event()
     stop_on_signals(stop)
     if parent is not None:
@@ -74,16 +84,16 @@ async def serve(config: Config, parent: Parent | None = None) -> None:
     async with application:
         if parent is not None:
             parent.send(application.addresses())
-        if limits != config.limits:
+        if fewer:
             _log.warning(
                 "fewer connections than usual: allow this process more open files (ulimit -n, "
                 "LimitNOFILE)",
-                http_connections_max=limits.http_connections_max,
-                grpc_connections_max=limits.grpc_connections_max,
+                http_connections_max=config.limits.http_connections_max,
+                grpc_connections_max=config.limits.grpc_connections_max,
             )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload)
-        calm_garbage_collection()
-        await stop.wait()
+        garbage.calm_collection()
+        receiver_ended = await _stopped(stop, receiver)
         _log.info("draining")
         # On a thread of its own, so that nothing that blocks the loop can hold it up.
         give_up = threading.Timer(config.limits.drain_s, _give_up)
@@ -91,15 +101,50 @@ async def serve(config: Config, parent: Parent | None = None) -> None:
         give_up.start()
     give_up.cancel()
     _log.info("stopped")
+    if receiver_ended:
+        raise errors.ReceiverEnded
+
+
+async def _stopped(stop: asyncio.Event, receiver: Receiver | None) -> bool:
+    """Wait until it is time to stop. True if that is because the receiver ended by itself."""
+    if receiver is None:
+        await stop.wait()
+        return False
+    gone = asyncio.create_task(receiver.gone())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([gone, stopping], return_when=asyncio.FIRST_COMPLETED)
+    for one in (gone, stopping):
+        one.cancel()
+    return not stop.is_set()
+
+
+class HttpSide(Protocol):
+    """`Ingress`, here or in a process of its own."""
+
+    @property
+    def http_bind(self) -> Bind: ...
+
+    @property
+    def ops_bind(self) -> Bind: ...
+
+    async def start(self) -> None: ...
+
+    def reload(self) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class Application:
     """The running service, as an asynchronous context manager: starts on enter, drains on exit."""
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, receiver: Receiver | None = None) -> None:
+        """Without a receiver the HTTP side is in this process as well."""
         self._config = config
         self._clock = clock
-        self._metrics = Metrics()
+        self._receiver = receiver
+        self._metrics = Metrics(http=receiver is None)
         self._closers = AsyncExitStack()
         self._grpc: GrpcServer | None = None
 
@@ -138,6 +183,8 @@ class Application:
 
     async def _start(self) -> None:
         config = self._config
+        if self._receiver is not None:
+            self._closers.push_async_callback(self._receiver.close)
         _log.debug("settings", **describe(config))
         self._read_access_files()
         self._tracing = tracing(config)
@@ -277,27 +324,25 @@ class Application:
         self._closers.push_async_callback(grpc.stop, config.limits.drain_calls_s)
 
     async def _start_http(self) -> None:
-        self._http = Ingress(
-            self._config,
-            self._clock,
-            self._metrics,
-            self._core.appender,
-            self._core.cursors,
-            self._core.not_ready,
-            self._http_tls,
-        )
+        core = self._core
+        self._http: HttpSide
+        if self._receiver is None:
+            self._http = Ingress(
+                self._config,
+                self._clock,
+                self._metrics,
+                core.appender,
+                core.cursors,
+                core.not_ready,
+                self._http_tls,
+            )
+        else:
+            await self._receiver.connect(
+                core.appender, core.identity, self._metrics.page, core.not_ready
+            )
+            self._http = self._receiver
         await self._http.start()
         self._closers.push_async_callback(self._http.drain)
-
-
-def calm_garbage_collection() -> None:
-    """What is there after the start stays, so no collection needs to look at it again.
-
-    Callbacks make few cycles; with the default thresholds, collecting costs a tenth of ingest.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _give_up() -> None:

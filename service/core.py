@@ -231,12 +231,7 @@ class Core:
             stores.log_writer_opener(self.spool, limits),
             self._projector.wake,
             self._hint,
-            batch_events_max=limits.batch_events_max,
-            batch_bytes_max=limits.batch_bytes_max,
-            waiting_events_max=limits.waiting_events_max,
-            waiting_bytes_max=limits.waiting_bytes_max,
-            waiting_s_max=limits.waiting_s_max,
-            failing_s=limits.append_failing_s,
+            limits=limits,
         )
         self.appender.start()
         self._metrics.log_position.set_function(lambda: self.appender.last_position)

@@ -18,7 +18,7 @@
     │   └── CredentialsMissing
     └── OperatorError        ours to fix: configuration, files, schemas
         ├── ConfigInvalid
-        ├── DataDirInUse  AddressInUse  WorkerEnded
+        ├── DataDirInUse  AddressInUse  WorkerEnded  ReceiverEnded
         └── SchemaNewer  SchemaOlder  StoreUnusable
 
 A message says what to do next. `service/api/errors.py` maps them to gRPC,
@@ -275,6 +275,11 @@ class AddressInUse(OperatorError):
 class WorkerEnded(OperatorError):
     def __init__(self, number: int) -> None:
         super().__init__(f"worker {number} ended before it was ready: its own lines say why")
+
+
+class ReceiverEnded(OperatorError):
+    def __init__(self) -> None:
+        super().__init__("the receiving process ended by itself: its own lines may say why")
 
 
 class SchemaNewer(OperatorError):

@@ -18,6 +18,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
+    generate_latest,
 )
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -119,14 +120,20 @@ class CallbackCounts(Collector):
 class Metrics:
     """The process's metrics, on a registry of its own. No ids and no phones in labels."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, http: bool = True, stores: bool = True) -> None:
+        """On the page are those of the HTTP side, and all others; the rest is counted for nobody,
+        because another process tells of it."""
         # A time of creation beside every counter doubles the page, and nothing of ours reads it.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._add_ingress(self.registry)
-        self._add_log(self.registry)
-        self._add_views(self.registry)
-        self._add_api(self.registry)
+        hidden = CollectorRegistry()
+        self._add_ingress(self.registry if http else hidden)
+        for add in (self._add_log, self._add_views, self._add_api):
+            add(self.registry if stores else hidden)
+
+    def page(self) -> bytes:
+        """As Prometheus reads it."""
+        return generate_latest(self.registry)
 
     def _add_ingress(self, registry: CollectorRegistry) -> None:
         self.callbacks = CallbackCounts()

@@ -296,7 +296,7 @@ def _work(config: Config, number: int, log_level: str, parent: "Connection[Any, 
     """A worker's process."""
     configure_logging(log_level, worker=number)
     try:
-        asyncio.run(app.serve(config, parent))
+        app.run(config, parent)
     except errors.OperatorError as error:
         with suppress(OSError):
             parent.send(error)

@@ -129,11 +129,7 @@ def _appender(path: Path, limits: config.Limits) -> GroupCommit:
     return GroupCommit(
         lambda: SqliteLogWriter(SqliteDatabase(path)),
         lambda: None,
-        batch_events_max=limits.batch_events_max,
-        batch_bytes_max=limits.batch_bytes_max,
-        waiting_events_max=limits.waiting_events_max,
-        waiting_bytes_max=limits.waiting_bytes_max,
-        waiting_s_max=limits.waiting_s_max,
+        limits=limits,
     )
 
 

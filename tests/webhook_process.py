@@ -90,10 +90,7 @@ class Stores:
         self.appender = GroupCommit(
             lambda: SqliteLogWriter(SqliteDatabase(events)),
             self.projector.wake,
-            batch_events_max=100,
-            batch_bytes_max=1 << 20,
-            waiting_events_max=100,
-            waiting_bytes_max=1 << 20,
+            limits=Limits(),
         )
         self.log: ReaderPool[LogReader] = ReaderPool(
             "log", lambda: StoredLogReader(SqliteDatabase(events)), 2, errors.LogUnavailable

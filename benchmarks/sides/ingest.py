@@ -3,55 +3,43 @@
     python -m benchmarks.sides.ingest
 
 The settings are the service's own. The parts are put together as `service.core` and `service.app`
-do it, group commit, fsync, token check and metrics included.
+do it: the receiving process, group commit, fsync, token check and metrics included.
 """
 
 import asyncio
 from collections.abc import Sequence
 
-from service import config
-from service.app import calm_garbage_collection
+from service import config, garbage
 from service.cli.options import given_settings
-from service.clock import SystemClock
 from service.eventlog.group_commit import GroupCommit
-from service.ingress.ingress import Ingress
+from service.receiver import Receiver
 from service.stores import Stores
 from service.telemetry import Metrics
-from service.wire.cursor import CursorCodec
 
 
 async def _ready() -> Sequence[str]:
     return []
 
 
-async def main() -> None:
-    settings = config.load(given_settings({}))
-    limits = settings.limits
+async def serve(settings: config.Config, receiver: Receiver) -> None:
     stores = Stores(settings)
     stores.upgrade()
     appender = GroupCommit(
-        stores.log_writer_opener(None, limits),
-        lambda: None,
-        batch_events_max=limits.batch_events_max,
-        batch_bytes_max=limits.batch_bytes_max,
-        waiting_events_max=limits.waiting_events_max,
-        waiting_bytes_max=limits.waiting_bytes_max,
-        waiting_s_max=limits.waiting_s_max,
+        stores.log_writer_opener(None, settings.limits), lambda: None, limits=settings.limits
     )
     appender.start()
-    ingress = Ingress(
-        settings,
-        SystemClock(),
-        Metrics(),
-        appender,
-        CursorCodec(stores.open_log_reader().identity),
-        _ready,
-    )
-    await ingress.start()
-    calm_garbage_collection()
-    print(ingress.http_bind, flush=True)
+    identity = stores.open_log_reader().identity
+    await receiver.connect(appender, identity, Metrics(http=False).page, _ready)
+    await receiver.start()
+    garbage.calm_collection()
+    print(receiver.http_bind, flush=True)
     await asyncio.Event().wait()
 
 
+def main() -> None:
+    settings = config.load(given_settings({}))
+    asyncio.run(serve(settings, Receiver.forked(settings)))
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

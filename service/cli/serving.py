@@ -46,7 +46,10 @@ def serve(insecure: bool, log_level: str, count: int, **options: str | None) -> 
     settings = config.load(given_settings(options), insecure=insecure, workers=count)
     workers.leave_none_behind(settings)
     configure_logging(log_level)
-    run_async(workers.serve(settings, log_level) if count > 1 else app.serve(settings))
+    if count > 1:
+        run_async(workers.serve(settings, log_level))
+    else:
+        app.run(settings)
 
 
 @click.command()

@@ -33,8 +33,10 @@ from typing import Any, TypeVar
 import structlog
 
 from service import errors
+from service.config import Limits
 from service.database.database import Fence, unfenced
-from service.domain.events import SPOOLED, EventKind, NewEvent, Position
+from service.domain.events import SPOOLED, NewEvent, Position
+from service.eventlog.batches import Batch, Batches
 from service.eventlog.log import BaselineChange, LogWriter
 
 _log = structlog.get_logger(__name__)
@@ -43,21 +45,10 @@ ResultT = TypeVar("ResultT")
 
 
 HINT_PAUSE_S = 0.005
-_AWAY = "the event log's database is away: only callbacks are kept meanwhile"
 
 
 def _no_hint(_writer: LogWriter) -> None:
     """Nobody else wants to know."""
-
-
-class _Batch:
-    __slots__ = ("contents_bytes", "events", "since_s", "waiters")
-
-    def __init__(self, since_s: float) -> None:
-        self.since_s = since_s
-        self.events: list[NewEvent] = []
-        self.waiters: list[asyncio.Future[Position]] = []
-        self.contents_bytes = 0
 
 
 class _Removal:
@@ -86,12 +77,7 @@ class GroupCommit:
         on_commit: Callable[[], None],
         hint: Callable[[LogWriter], None] = _no_hint,
         *,
-        batch_events_max: int,
-        batch_bytes_max: int,
-        waiting_events_max: int,
-        waiting_bytes_max: int,
-        waiting_s_max: float = 5.0,
-        failing_s: float = 10.0,
+        limits: Limits,
     ) -> None:
         """`on_commit` is called after every commit, on the writer's thread: keep it short.
 
@@ -101,23 +87,15 @@ class GroupCommit:
         self._hint = hint
         self._open_writer = open_writer
         self._on_commit = on_commit
-        self._batch_events_max = batch_events_max
-        self._batch_bytes_max = batch_bytes_max
-        self._waiting_events_max = waiting_events_max
-        self._waiting_bytes_max = waiting_bytes_max
-        self._waiting_s_max = waiting_s_max
-        self._failing_s = failing_s
+        self._failing_s = limits.append_failing_s
         self._failing_until_s = 0.0
-        self._collected: deque[_Batch] = deque()
+        self._batches = Batches(limits)
         self._removals: deque[_Removal] = deque()
         self._held = False
-        self._waiting_events = 0
-        self._waiting_bytes = 0
         self._writing = False
         self._leaving = False
-        self._under_way: _Batch | None = None
         self._state = _State.NEW
-        self._handed_over: queue.SimpleQueue[_Batch | _Removal | None] = queue.SimpleQueue()
+        self._handed_over: queue.SimpleQueue[Batch | _Removal | None] = queue.SimpleQueue()
         self.last_position = Position(0)
         """Of the last event appended here; 0 before the first."""
         self._idle = asyncio.Event()
@@ -146,23 +124,16 @@ class GroupCommit:
         when too much is waiting already, or for too long, or after `close`: then nothing was
         recorded.
         """
+        return self.append_all([event])
+
+    def append_all(self, events: Sequence[NewEvent]) -> asyncio.Future[Position]:
+        """The same for several, in one transaction: the first one's, and the others follow it.
+
+        No more than `batch_events_max` and `batch_bytes_max` hold.
+        """
         if self._state is not _State.OPEN:
             raise errors.LogUnavailable("the event log is closed")
-        size = len(event.content)
-        if (
-            self._waiting_events >= self._waiting_events_max
-            or self._waiting_bytes + size > self._waiting_bytes_max
-        ):
-            raise errors.LogUnavailable("too much is waiting to be recorded: try again")
-        if self._waiting_events and self._loop.time() - self._oldest_s() > self._waiting_s_max:
-            raise errors.LogUnavailable("recording takes too long: try again")
-        waiter: asyncio.Future[Position] = self._loop.create_future()
-        batch = self._batch_for(size)
-        batch.events.append(event)
-        batch.waiters.append(waiter)
-        batch.contents_bytes += size
-        self._waiting_events += 1
-        self._waiting_bytes += size
+        waiter = self._batches.add(self._loop, events)
         if not self._writing and not self._leaving:
             # With all that come in this turn of the loop: alone it would cost a transaction.
             self._leaving = True
@@ -244,23 +215,6 @@ class GroupCommit:
             await asyncio.to_thread(self._thread.join)
             self._state = _State.CLOSED
 
-    def _oldest_s(self) -> float:
-        """Since when the one that has waited longest does."""
-        oldest = self._under_way or (self._collected[0] if self._collected else None)
-        return self._loop.time() if oldest is None else oldest.since_s
-
-    def _batch_for(self, size: int) -> _Batch:
-        if self._collected:
-            batch = self._collected[-1]
-            if (
-                len(batch.events) < self._batch_events_max
-                and batch.contents_bytes + size <= self._batch_bytes_max
-            ):
-                return batch
-        batch = _Batch(self._loop.time())
-        self._collected.append(batch)
-        return batch
-
     def _leave(self) -> None:
         """Have go what was appended in this turn of the loop, if it has not gone yet."""
         if self._leaving:
@@ -269,38 +223,30 @@ class GroupCommit:
                 self._hand_over()
 
     def _hand_over(self) -> None:
-        work: _Batch | _Removal | None = None
+        work: Batch | _Removal | None = None
         if self._removals:
             work = self._removals.popleft()
-        elif self._collected and not self._held:
-            work = self._collected.popleft()
+        elif self._batches and not self._held:
+            work = self._batches.take()
         self._writing = work is not None
-        self._under_way = work if isinstance(work, _Batch) else None
         if work is not None:
             self._handed_over.put(work)
-        if self._writing or self._collected:
+        if self._writing or self._batches:
             self._idle.clear()
         else:
             self._idle.set()
 
-    def _settle(self, batch: _Batch, first: Position, failure: str) -> None:
-        self._waiting_events -= len(batch.events)
-        self._waiting_bytes -= batch.contents_bytes
+    def _settle(self, batch: Batch, first: Position, failure: str) -> None:
+        self._batches.returned(batch)
         self._hand_over()
-        self._failing_until_s = self._loop.time() + self._failing_s if failure else 0.0
-        if not failure and first != SPOOLED:
+        if failure:
+            self._failing_until_s = self._loop.time() + self._failing_s
+            batch.fail(failure)
+            return
+        self._failing_until_s = 0.0
+        if first != SPOOLED:
             self.last_position = Position(first + len(batch.events) - 1)
-        for index, (event, waiter) in enumerate(zip(batch.events, batch.waiters, strict=True)):
-            if waiter.done():
-                continue
-            if failure:
-                waiter.set_exception(errors.LogUnavailable(failure))
-            elif first != SPOOLED:
-                waiter.set_result(Position(first + index))
-            elif event.kind is EventKind.CALLBACK:
-                waiter.set_result(SPOOLED)
-            else:
-                waiter.set_exception(errors.LogUnavailable(_AWAY))
+        batch.settle(first)
 
     def _settle_removal(self, removal: _Removal, result: Any, error: Exception | None) -> None:
         self._hand_over()
@@ -330,7 +276,7 @@ class GroupCommit:
             failure: Exception | None = None
             try:
                 usable = usable or self._open_writer()
-                if isinstance(work, _Batch):
+                if isinstance(work, Batch):
                     result = usable.append(work.events)
                 else:
                     result = work.remove(usable)

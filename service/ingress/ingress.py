@@ -7,13 +7,12 @@ from typing import cast
 from litestar import Litestar, asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ControllerRouterHandler, HTTPScope, Receive, Scope, Send
-from prometheus_client import generate_latest
 
 from service import config, telemetry
 from service.clock import Clock
 from service.ingress import operations
 from service.ingress.callbacks import Appender, Callbacks
-from service.ingress.operations import Page, Readiness
+from service.ingress.operations import Liveness, Page, Readiness
 from service.ingress.server import HttpServer
 from service.ingress.tokens import WebhookTokens
 from service.tls import TlsFiles
@@ -38,8 +37,11 @@ class Ingress:
         cursors: CursorCodec,
         readiness: Readiness,
         tls: TlsFiles | None = None,
+        page: Page | None = None,
+        alive: Liveness = operations.alive,
     ) -> None:
-        """`tls` is for the callbacks' address, operations paths on it included.
+        """`tls` is for the callbacks' address, operations paths on it included; `page` is shown in
+        place of the metrics alone.
 
         Raises ConfigInvalid for webhook tokens or a certificate that cannot be used. Listens to
         nothing yet.
@@ -48,7 +50,7 @@ class Ingress:
         self._draining = False
         self._tokens = WebhookTokens(settings, clock)
         self._metrics = metrics
-        routes = operations.routes(self._page, self._not_ready)
+        routes = operations.routes(page or self._page, self._not_ready, alive)
 
         self._callbacks: HttpServer | None = None
         self._operations: HttpServer | None = None
@@ -123,7 +125,7 @@ class Ingress:
         return [one for one in (self._callbacks, self._operations) if one is not None]
 
     async def _page(self) -> bytes:
-        return generate_latest(self._metrics.registry)
+        return self._metrics.page()
 
     async def _not_ready(self) -> Sequence[str]:
         return [_DRAINING] if self._draining else await self._readiness()

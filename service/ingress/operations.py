@@ -22,6 +22,9 @@ Readiness = Callable[[], Awaitable[Sequence[str]]]
 Page = Callable[[], Awaitable[bytes]]
 """The metrics, as Prometheus reads them."""
 
+Liveness = Callable[[], Awaitable[None]]
+"""Returns if all the process's parts go on; else it may take for ever."""
+
 _READINESS_S = 5.0
 """A store that has not answered within this is not ready; probes rarely wait longer."""
 
@@ -33,13 +36,22 @@ _PROMETHEUS = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 _UNCACHED = {"cache-control": "no-store"}
 
 
-def routes(page: Page, readiness: Readiness) -> list[HTTPRouteHandler]:
+async def alive() -> None:
+    """Of a process that would not come to ask itself otherwise."""
+
+
+def routes(page: Page, readiness: Readiness, liveness: Liveness = alive) -> list[HTTPRouteHandler]:
     """The handlers of every operations path, for GET and HEAD."""
 
     @route(
         "/healthz", http_method=_METHODS, before_request=_refuse_options, media_type=MediaType.TEXT
     )
     async def healthz() -> Response[str]:
+        try:
+            async with asyncio.timeout(_READINESS_S):
+                await liveness()
+        except TimeoutError:
+            return Response("stuck\n", status_code=HTTPStatus.SERVICE_UNAVAILABLE)
         return Response("alive\n", headers=_UNCACHED)
 
     @route("/readyz", http_method=_METHODS, before_request=_refuse_options)

@@ -6,12 +6,14 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
 from service import errors
+from service.config import Limits
 from service.domain.events import BEFORE_FIRST, NewEvent, Position
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import LogReader, LogWriter
@@ -75,13 +77,8 @@ async def _appender(
     on_commit: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[GroupCommit]:
     """A started appender that is let through and closed at the end."""
-    limits = {
-        "batch_events_max": 100,
-        "batch_bytes_max": PLENTY,
-        "waiting_events_max": 1_000,
-        "waiting_bytes_max": PLENTY,
-    }
-    appender = GroupCommit(gate.open_writer, on_commit, lambda _: None, **(limits | dict(bounds)))
+    limits = replace(Limits(batch_events_max=100, waiting_events_max=1_000), **bounds)
+    appender = GroupCommit(gate.open_writer, on_commit, lambda _: None, limits=limits)
     appender.start()
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -223,6 +220,36 @@ async def test_a_store_that_comes_back_is_used_again(gate: Gate, log: LogUnderTe
         assert [b"c"] == _contents(reader)
 
 
+async def test_several_are_one_transaction(gate: Gate, reader: LogReader) -> None:
+    """With what is appended in the same turn; each waiter has its own first position."""
+    async with _appender(gate) as appender:
+        waiters = [
+            appender.append(new_event(b"a")),
+            appender.append_all([new_event(b"b"), new_event(b"c")]),
+            appender.append_all([new_event(b"d"), new_event(b"e")]),
+        ]
+        gate.let()
+
+        assert [await waiter for waiter in waiters] == [1, 2, 4]
+        assert _contents(reader) == [b"a", b"b", b"c", b"d", b"e"]
+
+
+async def test_several_are_not_parted(gate: Gate, reader: LogReader) -> None:
+    """What does not fit into a transaction as a whole goes with the next one."""
+    async with _appender(gate, {"batch_events_max": 3}) as appender:
+        waiters = [
+            appender.append_all([new_event(b"a"), new_event(b"b")]),
+            appender.append_all([new_event(b"c"), new_event(b"d")]),
+        ]
+        gate.let()
+        first = await waiters[0]
+
+        assert (first, waiters[1].done()) == (1, False)
+        assert _contents(reader) == [b"a", b"b"]
+        gate.let()
+        assert await waiters[1] == 3
+
+
 async def test_too_many_waiting_events_are_refused_at_once(gate: Gate, reader: LogReader) -> None:
     """Beyond the bound an append is refused without waiting; room comes with the next commit."""
     async with _appender(gate, {"waiting_events_max": 3}) as appender:
@@ -315,10 +342,7 @@ async def test_a_missing_store_stops_the_start(gate: Gate, log: LogUnderTest) ->
     appender = GroupCommit(
         gate.open_writer,
         lambda: None,
-        batch_events_max=1,
-        batch_bytes_max=1,
-        waiting_events_max=1,
-        waiting_bytes_max=1,
+        limits=Limits(),
     )
 
     with pytest.raises(errors.StoreUnusable):
@@ -339,11 +363,8 @@ async def client(appender, name):
 
 async def main():
     log = LOGS[sys.argv[1]](Path(sys.argv[2]))
-    limits = Limits()
     appender = GroupCommit(
-        log.open_writer, lambda: None, batch_events_max=limits.batch_events_max,
-        batch_bytes_max=limits.batch_bytes_max, waiting_events_max=limits.waiting_events_max,
-        waiting_bytes_max=limits.waiting_bytes_max)
+        log.open_writer, lambda: None, limits=Limits())
     appender.start()
     await asyncio.gather(*[client(appender, name) for name in range(20)])
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from service import errors
+from service.config import Limits
 from service.domain.events import BEFORE_FIRST, Event, EventKind, NewEvent, Position
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import BaselineChange, LogReader, LogWriter
@@ -72,10 +73,7 @@ async def _appender(gate: Gate) -> AsyncIterator[GroupCommit]:
     appender = GroupCommit(
         gate.open_writer,
         gate.committed,
-        batch_events_max=100,
-        batch_bytes_max=PLENTY,
-        waiting_events_max=10,
-        waiting_bytes_max=PLENTY,
+        limits=Limits(batch_events_max=100, waiting_events_max=10),
     )
     appender.start()
     try:

@@ -1,0 +1,126 @@
+"""Events that wait to be recorded, collected into batches, within bounds.
+
+A batch is recorded as a whole or not at all, and takes consecutive positions. One is under way at a
+time; what comes meanwhile collects behind it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from service import errors
+from service.config import Limits
+from service.domain.events import SPOOLED, EventKind, NewEvent, Position
+
+_AWAY = "the event log's database is away: only callbacks are kept meanwhile"
+
+
+class Batch:
+    """Events in order, and who waits for how many of them, in the same order."""
+
+    __slots__ = ("contents_bytes", "counts", "events", "since_s", "waiters")
+
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
+        self.events: list[NewEvent] = []
+        self.waiters: list[asyncio.Future[Position]] = []
+        self.counts: list[int] = []
+        self.contents_bytes = 0
+
+    def settle(self, first: Position) -> None:
+        """Recorded: the first one there, or SPOOLED."""
+        place = 0
+        for waiter, count in zip(self.waiters, self.counts, strict=True):
+            if not waiter.done():
+                if first != SPOOLED:
+                    waiter.set_result(Position(first + place))
+                elif all(one.kind is EventKind.CALLBACK for one in self._of(place, count)):
+                    waiter.set_result(SPOOLED)
+                else:
+                    waiter.set_exception(errors.LogUnavailable(_AWAY))
+            place += count
+
+    def fail(self, reason: str) -> None:
+        """None of it is recorded, or that is not known."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_exception(errors.LogUnavailable(reason))
+
+    def _of(self, place: int, count: int) -> list[NewEvent]:
+        return self.events[place : place + count]
+
+
+class Batches:
+    """Bound to one loop, the running one whenever it is used."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._collected: deque[Batch] = deque()
+        self._waiting_events = 0
+        self._waiting_bytes = 0
+        self._under_way: Batch | None = None
+
+    def __bool__(self) -> bool:
+        """Is there one to take?"""
+        return bool(self._collected)
+
+    @property
+    def under_way(self) -> Batch | None:
+        return self._under_way
+
+    def add(
+        self, loop: asyncio.AbstractEventLoop, events: Sequence[NewEvent]
+    ) -> "asyncio.Future[Position]":
+        """A future of the first one's position, or SPOOLED; it raises LogUnavailable.
+
+        All of them go into one batch. Raises LogUnavailable when too much is waiting already, or
+        for too long: then nothing was added.
+        """
+        limits = self._limits
+        size = sum([len(event.content) for event in events])
+        if (
+            self._waiting_events + len(events) > limits.waiting_events_max
+            or self._waiting_bytes + size > limits.waiting_bytes_max
+        ):
+            raise errors.LogUnavailable("too much is waiting to be recorded: try again")
+        if self._waiting_events and loop.time() - self._oldest_s() > limits.waiting_s_max:
+            raise errors.LogUnavailable("recording takes too long: try again")
+        batch = self._batch_for(loop, len(events), size)
+        waiter: asyncio.Future[Position] = loop.create_future()
+        batch.events += events
+        batch.waiters.append(waiter)
+        batch.counts.append(len(events))
+        batch.contents_bytes += size
+        self._waiting_events += len(events)
+        self._waiting_bytes += size
+        return waiter
+
+    def take(self) -> Batch:
+        """The oldest, which is under way from now on."""
+        assert self._under_way is None
+        self._under_way = self._collected.popleft()
+        return self._under_way
+
+    def returned(self, batch: Batch) -> None:
+        """It is not under way any more, and about to be settled."""
+        assert batch is self._under_way
+        self._under_way = None
+        self._waiting_events -= len(batch.events)
+        self._waiting_bytes -= batch.contents_bytes
+
+    def _oldest_s(self) -> float:
+        """Since when the one that has waited longest does."""
+        oldest = self._under_way or self._collected[0]
+        return oldest.since_s
+
+    def _batch_for(self, loop: asyncio.AbstractEventLoop, events: int, size: int) -> Batch:
+        if self._collected:
+            batch = self._collected[-1]
+            if (
+                len(batch.events) + events <= self._limits.batch_events_max
+                and batch.contents_bytes + size <= self._limits.batch_bytes_max
+            ):
+                return batch
+        batch = Batch(loop.time())
+        self._collected.append(batch)
+        return batch

@@ -1,0 +1,279 @@
+"""The HTTP side in a process of its own, beside the one that has the stores.
+
+    receiving process                            process with the stores
+    HTTP ── callbacks in batches ──────────────▶ group commit ─▶ event log
+         ── what of the metrics, ready? ───────▶ projector, hub, gRPC
+         ◀─ start, read files again, drain, end ─ service.app
+
+Python runs one thread at a time. With the stores' threads in the same process, each answer waits
+for its turn among them, and so do they: apart, a process records about a third more callbacks.
+
+The receiving process is forked before there are threads, and holds nothing that lasts: it ends as
+soon as the other one is gone, and the other one ends, drained, if it is lost.
+"""
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from enum import IntEnum
+from typing import Any, Self
+
+import msgspec
+import structlog
+
+from service import errors, garbage, tls
+from service.clock import Clock, SystemClock
+from service.config import Bind, Config
+from service.ingress.ingress import Ingress
+from service.ingress.line import Answer, Line, LineLost
+from service.ingress.remote import BatchAppender, RemoteAppender, append_told
+from service.telemetry import Metrics
+from service.wire.cursor import CursorCodec
+
+_log = structlog.get_logger(__name__)
+
+_END_S = 2.0
+"""What the receiving process gets to end once it is told to."""
+
+_IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""A terminal or a supervisor sends them to both processes. The one with the stores says when."""
+
+
+class _About(IntEnum):
+    """What is asked over the line."""
+
+    START = 1
+    RELOAD = 2
+    DRAIN = 3
+    CLOSE = 4
+    APPEND = 5
+    PAGE = 6
+    NOT_READY = 7
+    ALIVE = 8
+
+
+class Receiver:
+    """The other process, as the one with the stores sees it: in `Ingress`'s place."""
+
+    def __init__(self, pid: int, end: socket.socket) -> None:
+        self._pid = pid
+        self._end = end
+        self._line: Line | None = None
+        self._gone = asyncio.Event()
+        self._ended = False
+
+    @classmethod
+    def forked(cls, config: Config) -> Self:
+        """To be called once, by the only thread, before there is a loop."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _receive(config, theirs)
+        theirs.close()
+        ours.setblocking(False)
+        return cls(pid, ours)
+
+    async def connect(
+        self,
+        appender: BatchAppender,
+        identity: str,
+        page: Callable[[], bytes],
+        not_ready: Callable[[], Awaitable[Sequence[str]]],
+    ) -> None:
+        """Give it all that it asks for. The appender is closed only after `drain`."""
+        self._appender = appender
+        self._identity = identity
+        self._page = page
+        self._not_ready = not_ready
+        self._questions: set[asyncio.Task[None]] = set()
+        _, self._line = await asyncio.get_running_loop().create_connection(
+            lambda: Line(self._answer, self._gone.set), sock=self._end
+        )
+
+    async def start(self) -> None:
+        """Have it listen. Raises ConfigInvalid, AddressInUse; ReceiverEnded if it is gone."""
+        assert self._line is not None
+        try:
+            answer = await self._line.ask(_About.START, self._identity.encode())
+        except LineLost:
+            raise errors.ReceiverEnded from None
+        # Of our own process, forked from this one.
+        told: errors.OperatorError | tuple[Bind, Bind] = pickle.loads(answer)  # noqa: S301
+        if isinstance(told, errors.OperatorError):
+            raise told
+        self._http_bind, self._ops_bind = told
+
+    @property
+    def http_bind(self) -> Bind:
+        return self._http_bind
+
+    @property
+    def ops_bind(self) -> Bind:
+        return self._ops_bind
+
+    async def gone(self) -> None:
+        """Wait until it has ended, told to or not."""
+        await self._gone.wait()
+
+    def reload(self) -> None:
+        """As `Ingress.reload`."""
+        self._tell(_About.RELOAD)
+
+    async def drain(self) -> None:
+        """As `Ingress.drain`."""
+        await asyncio.wait([self._tell(_About.DRAIN)])
+
+    async def close(self) -> None:
+        """Drain, and end it. Idempotent."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._line is None:
+            # Without its line it ends.
+            self._end.close()
+        else:
+            self._tell(_About.CLOSE)
+            try:
+                async with asyncio.timeout(_END_S):
+                    await self._gone.wait()
+            except TimeoutError:
+                _log.warning("the receiving process did not end: killing it")
+                os.kill(self._pid, signal.SIGKILL)
+        await asyncio.to_thread(os.waitpid, self._pid, 0)
+
+    def _tell(self, about: _About) -> "asyncio.Future[bytes]":
+        assert self._line is not None
+        answered = self._line.ask(about)
+        answered.add_done_callback(lambda one: one.exception())
+        return answered
+
+    def _answer(self, about: int, payload: bytes, answer: Answer) -> None:
+        if about == _About.APPEND:
+            append_told(self._appender, payload, answer)
+        elif about == _About.PAGE:
+            answer(self._page())
+        elif about == _About.ALIVE:
+            answer(b"")
+        else:
+            question = asyncio.create_task(self._answer_not_ready(answer))
+            self._questions.add(question)
+            question.add_done_callback(self._questions.discard)
+
+    async def _answer_not_ready(self, answer: Answer) -> None:
+        answer(msgspec.json.encode(list(await self._not_ready())))
+
+
+def _receive(config: Config, end: socket.socket) -> None:
+    """The receiving process. Never returns."""
+    code = 1
+    try:
+        for number in _IGNORED_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        end.setblocking(False)
+        asyncio.run(_Receiving(config, SystemClock()).run(end))
+        code = 0
+    except BaseException:  # noqa: BLE001
+        _log.exception("the receiving process failed")
+    finally:
+        # Nothing of what the other process had set up for its end is to be done here.
+        os._exit(code)
+
+
+class _Receiving:
+    """All that the receiving process does."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._metrics = Metrics(stores=False)
+        self._appender = RemoteAppender(config.limits, _About.APPEND)
+        self._ingress: Ingress | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, end: socket.socket) -> None:
+        """Until it is told to end, or the other process is gone."""
+        self._over = asyncio.Event()
+        _, self._line = await asyncio.get_running_loop().create_connection(
+            lambda: Line(self._told, self._lost), sock=end
+        )
+        self._appender.start(self._line)
+        await self._over.wait()
+        self._line.close()
+
+    def _lost(self) -> None:
+        if not self._over.is_set():
+            # Whoever waits for an answer cannot get one any more.
+            os._exit(1)
+
+    def _told(self, about: int, payload: bytes, answer: Answer) -> None:
+        match about:
+            case _About.START:
+                self._do(self._start(payload.decode(), answer))
+            case _About.DRAIN:
+                self._do(self._drain(answer))
+            case _About.CLOSE:
+                self._do(self._close())
+            case _:
+                self._reload()
+                answer(b"")
+
+    def _do(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start(self, identity: str, answer: Answer) -> None:
+        told: errors.OperatorError | tuple[Bind, Bind]
+        try:
+            self._tls = tls.of_http(self._config, self._clock)
+            ingress = Ingress(
+                self._config,
+                self._clock,
+                self._metrics,
+                self._appender,
+                CursorCodec(identity),
+                self._not_ready,
+                self._tls,
+                self._page,
+                self._alive,
+            )
+            await ingress.start()
+        except errors.OperatorError as error:
+            told = error
+        else:
+            self._ingress = ingress
+            told = ingress.http_bind, ingress.ops_bind
+            garbage.calm_collection()
+        answer(pickle.dumps(told))
+
+    def _reload(self) -> None:
+        if self._tls is not None:
+            self._tls.reload()
+        if self._ingress is not None:
+            self._ingress.reload()
+
+    async def _drain(self, answer: Answer) -> None:
+        if self._ingress is not None:
+            await self._ingress.drain()
+        answer(b"")
+
+    async def _close(self) -> None:
+        if self._ingress is not None:
+            await self._ingress.close()
+        self._over.set()
+
+    async def _page(self) -> bytes:
+        return self._metrics.page() + await self._line.ask(_About.PAGE)
+
+    async def _not_ready(self) -> Sequence[str]:
+        reasons: list[str] = msgspec.json.decode(
+            await self._line.ask(_About.NOT_READY), type=list[str]
+        )
+        return reasons
+
+    async def _alive(self) -> None:
+        await self._line.ask(_About.ALIVE)
