@@ -19,7 +19,7 @@ from typing import Protocol, Self
 
 import structlog
 
-from service import __version__, errors, garbage, ports, tls
+from service import __version__, errors, interpreter, ports, tls
 from service.api.access import Access
 from service.api.admin import Admin
 from service.api.calls import Policy
@@ -92,7 +92,7 @@ async def _serve(
                 grpc_connections_max=config.limits.grpc_connections_max,
             )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload)
-        garbage.calm_collection()
+        interpreter.calm_collection()
         receiver_ended = await _stopped(stop, receiver)
         _log.info("draining")
         # On a thread of its own, so that nothing that blocks the loop can hold it up.

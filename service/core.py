@@ -7,7 +7,6 @@ while nobody serves them, take it as it is.
 """
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Self
 
 import structlog
 
-from service import errors
+from service import errors, interpreter
 from service.api.hub import Hub
 from service.clock import US_PER_S, Clock
 from service.config import Config
@@ -112,8 +111,7 @@ class Core:
 
     async def _start(self) -> None:
         config, closers = self._config, self._closers
-        # The JSON parsers take a level of it for each level of nesting they accept.
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), config.limits.recursion_max))
+        interpreter.allow_depth(config.limits)
         stores = Stores(config)
         closers.callback(stores.lock().close)
         self._open_spool(config.data_dir / SPOOL_FILE)

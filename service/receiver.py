@@ -24,7 +24,7 @@ from typing import Any, Self
 import msgspec
 import structlog
 
-from service import errors, garbage, tls
+from service import errors, interpreter, tls
 from service.clock import Clock, SystemClock
 from service.config import Bind, Config
 from service.ingress.ingress import Ingress
@@ -174,6 +174,7 @@ def _receive(config: Config, end: socket.socket) -> None:
         for number in _IGNORED_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         end.setblocking(False)
+        interpreter.allow_depth(config.limits)
         asyncio.run(_Receiving(config, SystemClock()).run(end))
         code = 0
     except BaseException:  # noqa: BLE001
@@ -247,7 +248,7 @@ class _Receiving:
         else:
             self._ingress = ingress
             told = ingress.http_bind, ingress.ops_bind
-            garbage.calm_collection()
+            interpreter.calm_collection()
         answer(pickle.dumps(told))
 
     def _reload(self) -> None:

@@ -9,7 +9,7 @@ do it: the receiving process, group commit, fsync, token check and metrics inclu
 import asyncio
 from collections.abc import Sequence
 
-from service import config, garbage
+from service import config, interpreter
 from service.cli.options import given_settings
 from service.eventlog.group_commit import GroupCommit
 from service.receiver import Receiver
@@ -31,7 +31,7 @@ async def serve(settings: config.Config, receiver: Receiver) -> None:
     identity = stores.open_log_reader().identity
     await receiver.connect(appender, identity, Metrics(http=False).page, _ready)
     await receiver.start()
-    garbage.calm_collection()
+    interpreter.calm_collection()
     print(receiver.http_bind, flush=True)
     await asyncio.Event().wait()
 

@@ -27,6 +27,7 @@ from service.views.store import (
     QuarantineRow,
     SnapshotPage,
 )
+from service.views.tables import SLOTS
 
 _CHUNK_ROWS = 500
 """Messages that are read at once for a page that may need many more than it shows."""
@@ -47,6 +48,7 @@ class StoredViewsReader:
         """Raises StoreUnusable if they cannot be opened."""
         self._connection = database.connect_reader()
         self._common = sql.common(database.dialect)
+        self._last_live = SLOTS[0]
 
     @property
     def usable(self) -> bool:
@@ -64,18 +66,27 @@ class StoredViewsReader:
             return self._live().checkpoint
 
     def message(self, key: MessageKey) -> Message | None:
-        with self._snapshot() as live:
-            found = self._all(live.sql.message, key)
-        return rows.message_of(found[0]) if found else None
+        found = self.messages_by_id(key.message_id, [key.instance], 1)
+        return found[0] if found else None
 
     def messages_by_id(
         self, message_id: str, instances: Collection[str], messages_max: int
     ) -> list[Message]:
+        if len(instances) <= 1:
+            # Nearly always the slot is still live that was last time, and one statement finds the
+            # message there; a transaction that first asks which one is would take four.
+            likely = sql.of_slot(self._connection.dialect, self._last_live)
+            with translated(self._connection):
+                found = (
+                    self._all(likely.message_if_live, (*instances, message_id))
+                    if instances
+                    else self._all(likely.messages_by_id_if_live, (message_id, messages_max))
+                )
+            if found:
+                return [rows.message_of(row) for row in found]
         with self._snapshot() as live:
             if not instances:
                 found = self._all(live.sql.messages_by_id, (message_id, messages_max))
-            elif len(instances) == 1:
-                found = self._all(live.sql.message, (*instances, message_id))
             else:
                 keys = [(instance, message_id) for instance in sorted(instances)]
                 each = self._connection.each(live.sql.message, keys)
@@ -229,6 +240,7 @@ class StoredViewsReader:
 
     def _live(self) -> _Live:
         slot, generation, position, receive_time_us, kept_from = self._one(self._common.live)
+        self._last_live = slot
         return _Live(
             sql.of_slot(self._connection.dialect, slot),
             Checkpoint(generation, Mark(position, receive_time_us)),

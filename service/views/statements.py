@@ -11,6 +11,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
+    literal_column,
     select,
     tuple_,
     update,
@@ -21,9 +22,9 @@ from service.database.statements import Compiler, compiler
 from service.views.tables import TABLES, SlotTables, generations, views
 
 
-def _by_key(compiled: Compiler, table: Table) -> str:
+def _by_key(compiled: Compiler, table: Table, *conditions: ColumnElement[bool]) -> str:
     key = (column == bindparam(column.name) for column in table.primary_key)
-    return compiled(select(table).where(*key))
+    return compiled(select(table).where(*key, *conditions))
 
 
 def _newest_first(
@@ -68,7 +69,10 @@ class Statements(NamedTuple):
     """Every statement over one slot's tables, as SQL with positional parameters."""
 
     message: str
+    message_if_live: str
+    """No row unless the slot is the live one: the same statement says both."""
     messages_by_id: str
+    messages_by_id_if_live: str
     recipient: str
     feed: str
     webhook: str
@@ -133,6 +137,23 @@ def _folding(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     }
 
 
+def _asking(compiled: Compiler, tables: SlotTables, slot: str) -> dict[str, str]:
+    """What GetMessageStatus asks."""
+    messages = tables.messages
+    is_live = select(views.c.live_slot).scalar_subquery() == literal_column(f"'{slot}'")
+    by_id = (
+        select(messages)
+        .where(messages.c.message_id == bindparam("message_id"))
+        .order_by(messages.c.instance)
+        .limit(bindparam("messages_max"))
+    )
+    return {
+        "message_if_live": _by_key(compiled, messages, is_live),
+        "messages_by_id": compiled(by_id),
+        "messages_by_id_if_live": compiled(by_id.where(is_live)),
+    }
+
+
 def _reading(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     """What the API asks beside keys."""
     messages = tables.messages
@@ -140,12 +161,6 @@ def _reading(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     webhooks = tables.webhooks
     last_first = webhooks.c.attempt_position.desc()
     return {
-        "messages_by_id": compiled(
-            select(messages)
-            .where(messages.c.message_id == bindparam("message_id"))
-            .order_by(messages.c.instance)
-            .limit(bindparam("messages_max"))
-        ),
         "feed": _feed_behind(compiled, feed),
         "last_webhook": compiled(
             select(webhooks)
@@ -335,6 +350,7 @@ def of_slot(dialect: Dialect, slot: str) -> Statements:
     compiled, tables = compiler(dialect), TABLES[slot]
     return Statements(
         **_folding(compiled, tables),
+        **_asking(compiled, tables, slot),
         **_reading(compiled, tables),
         **_walking(compiled, tables),
         **_listing(compiled, tables),

@@ -1,6 +1,14 @@
-"""How a process that serves collects garbage."""
+"""What a process that serves asks of Python itself."""
 
 import gc
+import sys
+
+from service.config import Limits
+
+
+def allow_depth(limits: Limits) -> None:
+    """The JSON parsers take a level of recursion for each level of nesting they accept."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), limits.recursion_max))
 
 
 def calm_collection() -> None:
