@@ -21,8 +21,7 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks."""
 
+    monotonic_s = staticmethod(time.monotonic)
+
     def now_us(self) -> int:
         return time.time_ns() // 1_000
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()

@@ -6,9 +6,7 @@ only at level debug; query strings, tokens and bodies never.
 
 import logging
 import sys
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from itertools import accumulate
 from typing import Any, TextIO
 
 import structlog
@@ -16,16 +14,14 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-_LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+from service.counting import CallbackCounts, CallCounts
 
 
 def configure_logging(
@@ -70,51 +66,6 @@ def configure_logging(
     # Libraries that log addresses with their query at info.
     for name in ("httpx", "httpcore", "alembic", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-class CallbackCounts(Collector):
-    """What came of callbacks. Touched by one thread only.
-
-    Plain numbers until somebody asks: a counter of the library's takes a lock each time, and five
-    of those cost a callback as much as checking its body.
-    """
-
-    def __init__(self) -> None:
-        self.recorded = 0
-        self.spooled = 0
-        self.ignored = 0
-        self.refused = 0
-        self.unavailable = 0
-        self.recorded_bytes = 0
-        self._slots = [0] * (len(_LATENCY_BUCKETS_S) + 1)
-        self._seconds = 0.0
-
-    def answered_within(self, seconds: float) -> None:
-        """How long one took, from its last byte."""
-        self._slots[bisect_left(_LATENCY_BUCKETS_S, seconds)] += 1
-        self._seconds += seconds
-
-    def describe(self) -> Iterable[Metric]:
-        return self.collect()
-
-    def collect(self) -> Iterable[Metric]:
-        outcomes = CounterMetricFamily(
-            "plugstatus_callbacks",
-            "Callbacks answered, by outcome: recorded, spooled, ignored, refused, unavailable.",
-            labels=["outcome"],
-        )
-        for outcome in ("recorded", "spooled", "ignored", "refused", "unavailable"):
-            outcomes.add_metric([outcome], getattr(self, outcome))
-        bytes_ = CounterMetricFamily(
-            "plugstatus_callback_bytes", "Bytes of recorded bodies.", self.recorded_bytes
-        )
-        seconds = HistogramMetricFamily(
-            "plugstatus_callback_seconds", "From a callback's last byte to its answer."
-        )
-        bounds = [*map(floatToGoString, _LATENCY_BUCKETS_S), "+Inf"]
-        buckets = list(zip(bounds, accumulate(self._slots), strict=True))
-        seconds.add_metric([], buckets, self._seconds)
-        return outcomes, bytes_, seconds
 
 
 class Metrics:
@@ -245,26 +196,8 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
-        grpc_labels = ["grpc_type", "grpc_service", "grpc_method"]
-        self.grpc_started = Counter(
-            "grpc_server_started_total", "Calls begun.", grpc_labels, registry=registry
-        )
-        self.grpc_handled = Counter(
-            "grpc_server_handled_total",
-            "Calls ended, by code.",
-            [*grpc_labels, "grpc_code"],
-            registry=registry,
-        )
-        self.grpc_seconds = Histogram(
-            "grpc_server_handling_seconds",
-            "Duration of unary calls.",
-            grpc_labels,
-            buckets=_LATENCY_BUCKETS_S,
-            registry=registry,
-        )
-        self.grpc_messages_sent = Counter(
-            "grpc_server_msg_sent_total", "Stream frames sent.", grpc_labels, registry=registry
-        )
+        self.calls = CallCounts()
+        registry.register(self.calls)
 
 
 class ParentMetrics:

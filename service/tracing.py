@@ -43,7 +43,9 @@ _UNTOLD = _Untold()
 
 
 class Tracing:
-    """Switched off: costs nothing worth measuring."""
+    """Switched off."""
+
+    on = False
 
     @contextmanager
     def serving(self, name: str, metadata: Iterable[tuple[str, str | bytes]]) -> Iterator[Span]:
@@ -91,6 +93,8 @@ class _Told:
 
 
 class _Switched(Tracing):
+    on = True
+
     def __init__(self) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource

@@ -94,6 +94,11 @@ class Access:
                 bytes_max=config.limits.watched_file_bytes_max,
             )
 
+    @property
+    def open(self) -> bool:
+        """Are there no tokens, so that every caller is LOCAL?"""
+        return self._file is None
+
     def admit(self, metadata: Metadata, role: Role) -> Caller:
         """Whose token the metadata carries. Raises TokenMissing, TokenInvalid, RoleRequired."""
         if self._file is None:

@@ -12,8 +12,7 @@ not in the file any more.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import grpc
@@ -23,10 +22,12 @@ from google.protobuf.message import DecodeError
 
 from service.api import errors as api_errors
 from service.api.access import LOCAL, Access, Caller, Role
+from service.api.arrivals import Arrivals
 from service.api.lanes import Lane, Limit
 from service.clock import Clock
 from service.config import Limits
-from service.errors import FieldsInvalid, LimitExceeded, PlugstatusError, ShuttingDown
+from service.counting import RpcCounts
+from service.errors import FieldsInvalid, PlugstatusError, ShuttingDown
 from service.telemetry import Metrics
 from service.tracing import Span, Tracing
 
@@ -114,11 +115,11 @@ class Policy:
         # Nor must those be in the way who need no token.
         self._health_calls = Lane(Limit("health_calls_max", limits.health_calls_max), None)
         self._reflections = Lane(Limit("reflections_max", limits.reflections_max), None)
+        self._arrivals = Arrivals(limits.request_s)
         self._under_way = 0
         self._told_s = -_TELL_S
         self._draining = False
         self._idle = asyncio.Event()
-        self._idle.set()
 
     def begin_drain(self) -> None:
         """From now on refuse new calls with SHUTTING_DOWN."""
@@ -126,38 +127,46 @@ class Policy:
 
     async def idle(self) -> None:
         """Wait until no unary call is under way."""
-        await self._idle.wait()
+        if self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
 
     def unary(self, rpc: Rpc, parse: Parse, handle: UnaryHandler, *, waits: bool = False) -> Serve:
         """`waits`: calls that mostly wait for something to happen, limited apart."""
         lane = self._health_calls if rpc.role is None else self._waits if waits else self._calls
-        seconds = self._metrics.grpc_seconds.labels(rpc.kind, rpc.service, rpc.method)
-        counts = _Counts(self._metrics, rpc)
+        counts = self._counts_of(rpc)
+        name = f"{rpc.service}/{rpc.method}"
 
         async def respond(context: Context) -> Any:
             caller = self._admitted(rpc, context)
-            with lane.place(caller), self._counted():
+            lane.take(caller)
+            self._under_way += 1
+            try:
                 request = await self._request(parse, context)
                 response = await handle(request, Call(caller, _time_left_s(context), ""))
+            finally:
+                lane.give_back(caller)
+                self._ended()
             if waits:
                 self._still_admitted(rpc, caller)
             return response
 
         async def serve(_requests: Any, context: Context) -> Any:
             begun_s = self._clock.monotonic_s()
-            metadata = context.invocation_metadata() or ()
             try:
-                with self._tracing.serving(f"{rpc.service}/{rpc.method}", metadata) as span:
+                if not self._tracing.on:
+                    return await self._answered(rpc, counts, context, respond(context))
+                metadata = context.invocation_metadata() or ()
+                with self._tracing.serving(name, metadata) as span:
                     return await self._answered(rpc, counts, context, respond(context), span)
             finally:
-                seconds.observe(self._clock.monotonic_s() - begun_s)
+                counts.seconds.add(self._clock.monotonic_s() - begun_s)
 
         return serve
 
     def stream(self, rpc: Rpc, parse: Parse, handle: StreamHandler) -> Serve:
         """One request, any number of frames. Whoever needs a token is counted by the handler."""
-        sent = self._metrics.grpc_messages_sent.labels(rpc.kind, rpc.service, rpc.method)
-        counts = _Counts(self._metrics, rpc)
+        counts = self._counts_of(rpc)
 
         async def respond(context: Context) -> None:
             caller = self._admitted(rpc, context)
@@ -165,7 +174,7 @@ class Policy:
             async def write(frame: bytes) -> None:
                 self._still_admitted(rpc, caller)
                 await _written(context, frame)
-                sent.inc()
+                counts.sent += 1
 
             call = Call(caller, float("inf"), context.peer())
             if rpc.role is None:
@@ -183,7 +192,7 @@ class Policy:
 
     def conversation(self, rpc: Rpc, converse: Callable[[Any, Context], Any]) -> Serve:
         """A servicer of gRPC's own that answers many requests on a stream."""
-        counts = _Counts(self._metrics, rpc)
+        counts = self._counts_of(rpc)
 
         async def respond(requests: Any, context: Context) -> None:
             caller = self._admitted(rpc, context)
@@ -200,7 +209,9 @@ class Policy:
     def _admitted(self, rpc: Rpc, context: Context) -> Caller:
         if rpc.role is None:
             return LOCAL
-        caller = self._access.admit(context.invocation_metadata() or (), rpc.role)
+        caller = LOCAL
+        if not self._access.open:
+            caller = self._access.admit(context.invocation_metadata() or (), rpc.role)
         if self._draining:
             raise ShuttingDown
         return caller
@@ -212,39 +223,29 @@ class Policy:
     async def _request(self, parse: Parse, context: Context) -> Any:
         """What is asked. Read here, because gRPC waits for a request without end, and before the
         token was looked at; parsed here, because its own answer would carry no reason."""
-        limit_s = self._limits.request_s
-        try:
-            async with asyncio.timeout(limit_s):
-                encoded = await context.read()
-        except TimeoutError:
-            raise LimitExceeded("request_s", limit_s, "the request did not arrive") from None
-        if encoded is grpc.aio.EOF:
-            raise FieldsInvalid(("", "the request is missing"))
+        encoded = await self._arrivals.request(context)
         try:
             return parse(encoded)
         except DecodeError:
             raise FieldsInvalid(("", "the request is not a message of this rpc")) from None
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._under_way += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+    def _ended(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+    def _counts_of(self, rpc: Rpc) -> RpcCounts:
+        return self._metrics.calls.of(rpc.kind, rpc.service, rpc.method)
 
     async def _answered(
         self,
         rpc: Rpc,
-        counts: "_Counts",
+        counts: RpcCounts,
         context: Context,
         work: Awaitable[Any],
         span: Span | None = None,
     ) -> Any:
-        counts.started()
+        counts.started += 1
         code = grpc.StatusCode.OK
         try:
             return await work
@@ -261,7 +262,7 @@ class Policy:
             answer = self._defect(rpc)
             code = answer.code
         finally:
-            counts.handled(code)
+            counts.handled[code.name] += 1
             if span is not None:
                 span.tell(rpc_system="grpc", rpc_grpc_status__code=code.value[0])
                 if code in _OUR_FAULTS:
@@ -284,23 +285,6 @@ class Policy:
         error_id = secrets.token_hex(8)
         _log.exception("call failed", method=rpc.method, error_id=error_id)
         return api_errors.internal(error_id)
-
-
-class _Counts:
-    """One rpc's counters, found once: to look for them takes longer than to count."""
-
-    def __init__(self, metrics: Metrics, rpc: Rpc) -> None:
-        self._labels = (rpc.kind, rpc.service, rpc.method)
-        self._metrics = metrics
-        self.started = metrics.grpc_started.labels(*self._labels).inc
-        self._handled: dict[grpc.StatusCode, Callable[[], None]] = {}
-
-    def handled(self, code: grpc.StatusCode) -> None:
-        count = self._handled.get(code)
-        if count is None:
-            count = self._metrics.grpc_handled.labels(*self._labels, code.name).inc
-            self._handled[code] = count
-        count()
 
 
 def _time_left_s(context: Context) -> float:

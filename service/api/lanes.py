@@ -30,20 +30,27 @@ class Lane:
     @contextmanager
     def place(self, caller: Caller) -> Iterator[None]:
         """Raises LimitExceeded if there is none."""
-        if self._taken >= self._in_all.most:
-            raise self._full(*self._in_all)
-        token = caller.digest
-        counted = self._of_token is not None and bool(token)
-        if self._of_token is not None and counted and self._taken_by[token] >= self._of_token.most:
-            raise LimitExceeded(*self._of_token, "all are taken with this token")
-        self._taken += 1
-        if counted:
-            self._taken_by[token] += 1
+        self.take(caller)
         try:
             yield
         finally:
-            self._taken -= 1
-            if counted:
-                self._taken_by[token] -= 1
-                if not self._taken_by[token]:
-                    del self._taken_by[token]
+            self.give_back(caller)
+
+    def take(self, caller: Caller) -> None:
+        """A place, until `give_back`. Raises LimitExceeded if there is none."""
+        if self._taken >= self._in_all.most:
+            raise self._full(*self._in_all)
+        token = caller.digest
+        if self._of_token is not None and token:
+            if self._taken_by[token] >= self._of_token.most:
+                raise LimitExceeded(*self._of_token, "all are taken with this token")
+            self._taken_by[token] += 1
+        self._taken += 1
+
+    def give_back(self, caller: Caller) -> None:
+        self._taken -= 1
+        token = caller.digest
+        if self._of_token is not None and token:
+            self._taken_by[token] -= 1
+            if not self._taken_by[token]:
+                del self._taken_by[token]

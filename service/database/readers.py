@@ -30,7 +30,7 @@ class Reader(Protocol):
 
 
 _SHORT_S = 0.005
-"""Longer than this, a read by key has waited for the disk, and the next ones might."""
+"""When two in a row by key take longer than this they wait for the disk, as the next ones might."""
 
 _WARY_S = 1.0
 """For so long they then leave the loop alone."""
@@ -60,6 +60,7 @@ class ReaderPool(Generic[ReaderT]):
         `embedded`: the store is in this process, and a read of it waits for no other one.
         """
         self._embedded = embedded
+        self._last_was_slow = False
         self._wary_until_s = 0.0
         self._open_reader = open_reader
         self._unavailable = unavailable
@@ -86,7 +87,9 @@ class ReaderPool(Generic[ReaderT]):
             return self._read(read)
         finally:
             ended_s = time.monotonic()
-            if ended_s - begun_s > _SHORT_S:
+            slow, self._last_was_slow = self._last_was_slow, ended_s - begun_s > _SHORT_S
+            # One alone may have waited for the processor.
+            if slow and self._last_was_slow:
                 self._wary_until_s = ended_s + _WARY_S
 
     def close(self) -> None:

@@ -113,7 +113,7 @@ class Callbacks:
         position = await self._recorded(event, began_s)
         counts = self._counts
         counts.recorded_bytes += len(checked.content)
-        counts.answered_within(self._clock.monotonic_s() - began_s)
+        counts.seconds.add(self._clock.monotonic_s() - began_s)
         if position == SPOOLED:
             counts.spooled += 1
             return _SPOOLED

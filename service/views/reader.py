@@ -12,7 +12,7 @@ from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
-from service.views import rows, walks
+from service.views import beside, rows, walks
 from service.views import statements as sql
 from service.views.faults import translated
 from service.views.statements import Statements
@@ -47,7 +47,7 @@ class StoredViewsReader:
     def __init__(self, database: Database) -> None:
         """Raises StoreUnusable if they cannot be opened."""
         self._connection = database.connect_reader()
-        self._common = sql.common(database.dialect)
+        self._common = beside.common(database.dialect)
         self._last_live = SLOTS[0]
 
     @property

@@ -12,7 +12,7 @@ from service.domain.events import Mark, Position
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.webhook import WebhookUpdate
-from service.views import rows
+from service.views import beside, rows
 from service.views import statements as sql
 from service.views.comparison import compared
 from service.views.faults import translated
@@ -38,7 +38,7 @@ class SlotWriter(ABC):
     def __init__(self, connection: Connection, fence: Fence) -> None:
         self._connection = connection
         self._fence = fence
-        self._common = sql.common(connection.dialect)
+        self._common = beside.common(connection.dialect)
 
     def checkpoint(self) -> Checkpoint:
         return self._generation().checkpoint

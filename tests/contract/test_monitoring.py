@@ -34,7 +34,10 @@ QUERIES = [
 
 def _known() -> dict[str, set[str]]:
     """The labels of each sample there can be, by its name; `up` is Prometheus's own."""
-    registries: list[CollectorRegistry] = [Metrics().registry, ParentMetrics().registry]
+    metrics = Metrics()
+    for kind in ("unary", "server_stream"):
+        metrics.calls.of(kind, "service", "method").handled["OK"] += 1
+    registries: list[CollectorRegistry] = [metrics.registry, ParentMetrics().registry]
     found = {"up": set[str]()}
     for registry in registries:
         for collector in registry._collector_to_names:

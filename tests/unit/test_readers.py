@@ -57,9 +57,14 @@ async def test_a_short_read_of_another_process_leaves_the_loop_alone() -> None:
 
 
 async def test_slow_reads_leave_the_loop(embedded: ReaderPool[Reader]) -> None:
-    """One that took long has waited for the disk: those behind it run on threads."""
+    """Two in a row have waited for the disk, and those behind them run on threads; one alone may
+    only have waited for the processor."""
+    await embedded.run_short(_slow)
+    after_one = await embedded.run_short(_thread)
+    await embedded.run_short(_slow)
     await embedded.run_short(_slow)
 
+    assert after_one == threading.get_ident()
     assert await embedded.run_short(_thread) != threading.get_ident()
 
 
