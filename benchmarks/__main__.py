@@ -9,10 +9,18 @@ python -m benchmarks --write docs   also as performance.json and performance.svg
 import argparse
 from pathlib import Path
 
-from benchmarks import deployments, h2load, ingest, questions, report, stalled_watcher
+from benchmarks import (
+    deployments,
+    h2load,
+    ingest,
+    projecting,
+    questions,
+    report,
+    stalled_watcher,
+)
 from benchmarks.pairs import PAIRS, Row
 
-_GROUPS = {"ingest": ingest.rows, "questions": questions.rows}
+_GROUPS = {"ingest": ingest.rows, "projecting": projecting.rows, "questions": questions.rows}
 _TABLES = {"stalled": stalled_watcher, "deployments": deployments}
 _QUICK = 5
 

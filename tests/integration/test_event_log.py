@@ -179,7 +179,7 @@ def _first_received(times: Sequence[tuple[int, int]], kept_from: int, time_us: i
 
 
 @pytest.mark.parametrize("kind", LOGS)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     batches=st.lists(st.lists(st.integers(-3, 6), min_size=1, max_size=6), min_size=1, max_size=5),
     kept=st.integers(0, 12),

@@ -206,7 +206,7 @@ async def _core(folder: Path, clock: FakeClock) -> AsyncIterator[Core]:
         yield core
 
 
-@pytest.mark.parametrize("seed", seeds(6))
+@pytest.mark.parametrize("seed", seeds(3))
 async def test_views_stay_what_the_log_says(tmp_path: Path, seed: int) -> None:
     """Whatever is erased, expired, rebuilt and restarted in between: views, rebuilt views and
     the model agree, and a forgotten phone stands in no file."""

@@ -65,7 +65,7 @@ def test_a_page_of_the_feed_says_how_far_it_looked(
     assert [end_of(mark(HEAD)), end_of(mark(3)), end_of(mark(HEAD))] == ends[2:]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     drawn=st.lists(st.tuples(names, names, few_statuses, st.integers(0, 5)), max_size=12),
     wanted=message_filters,

@@ -293,7 +293,7 @@ def test_a_comparison_names_the_columns_that_differ(views_writer: ViewsWriter, t
 keys = st.sets(st.tuples(domain_values.texts.filter(bool), domain_values.ids), max_size=12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(shared=keys, live=keys, spare=keys, rows_max=st.integers(1, 5))
 @pytest.mark.parametrize("kind", VIEW_STORES)
 def test_a_comparison_of_any_keys(

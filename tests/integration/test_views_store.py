@@ -82,7 +82,7 @@ def test_a_batch_moves_the_checkpoint(views_writer: ViewsWriter, views_reader: V
     assert [expected, expected] == [views_writer.checkpoint(), views_reader.checkpoint()]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     messages=st.lists(
         domain_values.messages(),

@@ -59,7 +59,7 @@ def _matches(one: FeedRow | Message, wanted: FeedFilter) -> bool:
     return all(value in values for value, values in asked if values)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     drawn=feed_rows,
     wanted=filters,
@@ -125,7 +125,7 @@ def test_pages_of_the_feed_hold_every_wanted_row_once(
     assert expected == found
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     changed_at=st.lists(st.integers(1, HEAD), min_size=len(PHONES), max_size=len(PHONES)),
     statuses=st.lists(few_statuses, min_size=len(PHONES), max_size=len(PHONES)),
