@@ -17,10 +17,16 @@ from benchmarks import (
     questions,
     report,
     stalled_watcher,
+    watching,
 )
 from benchmarks.pairs import PAIRS, Row
 
-_GROUPS = {"ingest": ingest.rows, "projecting": projecting.rows, "questions": questions.rows}
+_GROUPS = {
+    "ingest": ingest.rows,
+    "projecting": projecting.rows,
+    "questions": questions.rows,
+    "watching": watching.rows,
+}
 _TABLES = {"stalled": stalled_watcher, "deployments": deployments}
 _QUICK = 5
 

@@ -22,8 +22,13 @@ USUAL = json.dumps(_USUAL).encode()
 
 def of_many(first: int, count: int) -> bytes:
     """One callback about so many messages, to fill a store with; at most 10,000."""
-    ids = [f"3EB0{number:016X}" for number in range(first, first + count)]
+    ids = [numbered(number) for number in range(first, first + count)]
     return json.dumps(_USUAL | {"ids": ids}).encode()
+
+
+def numbered(number: int) -> str:
+    """A message id."""
+    return f"3EB0{number:016X}"
 
 
 def mixed(events: int, seed: int = 1) -> Iterator[NewEvent]:

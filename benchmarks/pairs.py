@@ -30,11 +30,13 @@ class Row:
     ratio: float
     quartiles: tuple[float, float]
     floor: float | None
-    """What it has to reach; None where nothing is asked."""
+    """What it has to reach; None where nothing is asked. Where times are compared, the most."""
     cpu_us: float | None
     """Of our processes, for one operation."""
     latencies_us: dict[str, float] = field(default_factory=dict)
     """Ours, by percentile."""
+    times: bool = False
+    """Compared are medians of times, in microseconds: less is better."""
 
 
 def measured(
@@ -48,14 +50,7 @@ def measured(
     cpu_us: Callable[[], float] | None = None,
 ) -> Row:
     """Both sides warm up with a slice that does not count."""
-    ours()
-    other()
-    mine: list[Slice] = []
-    theirs: list[Slice] = []
-    for number in range(pairs):
-        turns = [(ours, mine), (other, theirs)]
-        for side, taken in turns if number % 2 else reversed(turns):
-            taken.append(side())
+    mine, theirs = _taken(ours, other, pairs)
     ratios = [one.per_s / two.per_s for one, two in zip(mine, theirs, strict=True)]
     lower, middle, upper = statistics.quantiles(ratios, n=4)
     return Row(
@@ -69,6 +64,50 @@ def measured(
         cpu_us=cpu_us() if cpu_us is not None else None,
         latencies_us=percentiles([us for one in mine for us in one.latencies_us]),
     )
+
+
+def measured_times(
+    what: str,
+    ours: Callable[[], Slice],
+    against: str,
+    other: Callable[[], Slice],
+    *,
+    ceiling: float,
+    pairs: int = PAIRS,
+) -> Row:
+    """The same for how long something takes: ratios are of the slices' medians."""
+    mine, theirs = _taken(ours, other, pairs)
+    medians = [
+        tuple(statistics.median(side.latencies_us) for side in pair)
+        for pair in zip(mine, theirs, strict=True)
+    ]
+    lower, middle, upper = statistics.quantiles([one / two for one, two in medians], n=4)
+    return Row(
+        what=what,
+        against=against,
+        ours_per_s=statistics.median(one for one, _ in medians),
+        other_per_s=statistics.median(two for _, two in medians),
+        ratio=middle,
+        quartiles=(lower, upper),
+        floor=ceiling,
+        cpu_us=None,
+        latencies_us=percentiles([us for one in mine for us in one.latencies_us]),
+        times=True,
+    )
+
+
+def _taken(
+    ours: Callable[[], Slice], other: Callable[[], Slice], pairs: int
+) -> tuple[list[Slice], list[Slice]]:
+    ours()
+    other()
+    mine: list[Slice] = []
+    theirs: list[Slice] = []
+    for number in range(pairs):
+        turns = [(ours, mine), (other, theirs)]
+        for side, taken in turns if number % 2 else reversed(turns):
+            taken.append(side())
+    return mine, theirs
 
 
 def percentiles(latencies_us: list[int]) -> dict[str, float]:
