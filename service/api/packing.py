@@ -26,7 +26,7 @@ class Frame:
 
 def packed(page: FeedPage, wanted: FeedFilter, cursors: CursorCodec, limits: Limits) -> list[Frame]:
     """The wanted rows of the page in log order, as many in a frame as its bounds allow."""
-    rows = (row for row in page.rows if wanted.matches(row))
+    rows = [row for row in page.rows if wanted.matches(row)]
     ready = [_frame(group, cursors) for group in grouped(rows, _size, limits)]
     if ready:
         ready[-1].through = page.end

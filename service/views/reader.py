@@ -99,8 +99,8 @@ class StoredViewsReader:
         found: list[FeedRow] = []
         looked = 0
         bytes_left = bytes_max
-        end = Point(after, 0)
-        whole: Point | None = None
+        last: FeedRow | None = None
+        whole: FeedRow | None = None
         with self._snapshot() as live:
             _check_kept(live, after)
             stretch = walks.Stretch(after, until.position, rows_max)
@@ -108,22 +108,24 @@ class StoredViewsReader:
             for raw in islice(reports, rows_max):
                 row = rows.feed_of(raw)
                 looked += 1
-                if looked > 1 and row.place.position != end.place.position:
-                    whole = Point(Place(end.place.position), end.receive_time_us)
-                end = Point(row.place, row.receive_time_us)
+                if last is not None and row.place.position != last.place.position:
+                    whole = last
+                last = row
                 if wanted.matches(row):
                     found.append(row)
                     bytes_left -= len(row.change)
                     if bytes_left <= 0:
                         break
-        if looked < rows_max and bytes_left > 0:
+        if last is None or (looked < rows_max and bytes_left > 0):
             end = end_of(until)
         elif whole is not None:
             # Stop at the end of an event where there is one: what follows of the last event
             # looked at is read again by the next page.
-            end = whole
+            end = Point(Place(whole.place.position), whole.receive_time_us)
             while found and found[-1].place > end.place:
                 found.pop()
+        else:
+            end = Point(last.place, last.receive_time_us)
         return FeedPage(live.checkpoint.generation, found, end)
 
     def snapshot(

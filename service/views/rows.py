@@ -15,6 +15,7 @@ from service.views.store import FeedEntry, FeedRow
 Row = tuple[Any, ...]
 """A row in the order of its table's columns."""
 
+_STATUSES = {int(status): status for status in Status}
 _stages = msgspec.json.Decoder(tuple[Stage, ...])
 _encode = msgspec.json.Encoder().encode
 
@@ -99,15 +100,17 @@ def feed_row(entry: FeedEntry) -> Row:
 
 def feed_of(row: Sequence[Any]) -> FeedRow:
     """From the columns up to `change`."""
+    # Positional, and without the enum's own look-up: catching up is mostly this.
+    position, index, receive_time_us, instance, message_id, phone, status, changed, change = row
     return FeedRow(
-        place=Place(Position(row[0]), row[1]),
-        receive_time_us=row[2],
-        instance=row[3],
-        message_id=row[4],
-        phone=row[5],
-        status=Status(row[6]),
-        changed=bool(row[7]),
-        change=row[8],
+        Place(position, index),
+        receive_time_us,
+        instance,
+        message_id,
+        phone,
+        _STATUSES[status],
+        bool(changed),
+        change,
     )
 
 

@@ -197,6 +197,8 @@ def _merged(
     chunk = min(rows_max, max(_CHUNK_MIN, _CHUNK_MAX // len(runs)))
     firsts = connection.each(sql, [run.parameters(chunk) for run in runs])
     flows = [_rows(connection, sql, *pair, chunk, order) for pair in zip(runs, firsts, strict=True)]
+    if len(flows) == 1:
+        return flows[0]
     return heapq.merge(*flows, key=order.place, reverse=order.newest_first)
 
 

@@ -6,6 +6,7 @@ https://protobuf.dev/programming-guides/encoding/#length-types (read 2026-11-22)
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 
@@ -25,9 +26,16 @@ CHANGE_OVERHEAD_BYTES = 5
 
 def changes(encoded_changes: Sequence[bytes], cursor: str) -> bytes:
     """A Changes frame of at least one encoded StatusChange."""
-    body = b"".join([_CHANGE + _varint(len(change)) + change for change in encoded_changes])
+    parts = [part for change in encoded_changes for part in (_head(len(change)), change)]
+    body = b"".join(parts)
     text = cursor.encode("ascii")
     return b"".join([_CURSOR, _varint(len(text)), text, _CHANGES, _varint(len(body)), body])
+
+
+@lru_cache(maxsize=8_192)
+def _head(size: int) -> bytes:
+    """What stands before a change of that size. Few sizes make up nearly all of a feed."""
+    return _CHANGE + _varint(size)
 
 
 def opened(cursor: str, views_generation: int) -> bytes:
