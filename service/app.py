@@ -23,6 +23,7 @@ from service import __version__, errors, interpreter, ports, tls
 from service.api.access import Access
 from service.api.admin import Admin
 from service.api.calls import Policy
+from service.api.deadlines import Deadlines
 from service.api.listings import Listings
 from service.api.long_tasks import LongTasks
 from service.api.server import GrpcServer
@@ -278,6 +279,7 @@ class Application:
             clock=self._clock,
             limits=config.limits,
             stall_s=config.watcher_stall_s,
+            stalls=Deadlines(config.watcher_stall_s),
         )
         watchers = Watchers(shared, self._metrics, config.watchers_max)
         tokens = PageTokens(core.identity)

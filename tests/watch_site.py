@@ -10,6 +10,7 @@ from typing import Any
 from service import config
 from service.api.access import LOCAL
 from service.api.calls import Call
+from service.api.deadlines import Deadlines
 from service.api.starts import Starts
 from service.api.status import MessageStatuses
 from service.api.watch import Shared
@@ -116,6 +117,7 @@ class WatchSite:
             clock=SystemClock(),
             limits=limits,
             stall_s=DEADLINE_S,
+            stalls=Deadlines(DEADLINE_S),
         )
         self.watchers = Watchers(self.shared, self.metrics, watchers_max=1_000)
         self.statuses = MessageStatuses(

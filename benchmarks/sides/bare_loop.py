@@ -3,6 +3,7 @@ driver's own connections, and nothing around it."""
 
 import sqlite3
 from pathlib import Path
+from typing import NamedTuple
 
 from service.database.database import Dialect
 from service.domain import instance
@@ -16,6 +17,14 @@ from service.views import statements as views_sql
 from service.views.store import FeedEntry, FeedRow
 from service.wire import encode
 from service.wire.cursor import CursorCodec
+
+
+class _Made(NamedTuple):
+    messages: dict[MessageKey, Message]
+    recipients: dict[RecipientKey, Recipient]
+    instances: dict[str, Instance]
+    feed: list[FeedEntry]
+    quarantine: list[tuple[object, ...]]
 
 
 class BareLoop:
@@ -46,8 +55,14 @@ class BareLoop:
         ]
         if not events:
             return 0
+        self._views.execute("BEGIN IMMEDIATE")
+        made = self._made(events)
+        self._write(made, events[-1])
+        self.position = events[-1].position
+        return len(events)
+
+    def _made(self, events: list[Event]) -> _Made:
         execute, sql = self._views.execute, self._sql
-        execute("BEGIN IMMEDIATE")
         messages: dict[MessageKey, Message] = {}
         recipients: dict[RecipientKey, Recipient] = {}
         instances: dict[str, Instance] = {}
@@ -91,17 +106,18 @@ class BareLoop:
                     change=change,
                 )
                 feed.append(FeedEntry(row, told))
-        last = events[-1]
+        return _Made(messages, recipients, instances, feed, quarantine)
+
+    def _write(self, made: _Made, last: Event) -> None:
+        execute, sql = self._views.execute, self._sql
         many = self._views.executemany
         execute(self._advance, (last.position, last.receive_time_us, "a", 1, self.position))
-        many(sql.upsert_message, map(rows.message_row, messages.values()))
+        many(sql.upsert_message, map(rows.message_row, made.messages.values()))
         many(
             sql.upsert_recipient,
-            (rows.recipient_row(MessageKey(*key[:2]), one) for key, one in recipients.items()),
+            (rows.recipient_row(MessageKey(*key[:2]), one) for key, one in made.recipients.items()),
         )
-        many(sql.insert_feed, map(rows.feed_row, feed))
-        many(sql.upsert_quarantine, quarantine)
-        many(sql.upsert_instance, map(rows.instance_row, instances.values()))
+        many(sql.insert_feed, map(rows.feed_row, made.feed))
+        many(sql.upsert_quarantine, made.quarantine)
+        many(sql.upsert_instance, map(rows.instance_row, made.instances.values()))
         execute("COMMIT")
-        self.position = last.position
-        return len(events)

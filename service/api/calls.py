@@ -22,12 +22,12 @@ from google.protobuf.message import DecodeError
 
 from service.api import errors as api_errors
 from service.api.access import LOCAL, Access, Caller, Role
-from service.api.arrivals import Arrivals
+from service.api.deadlines import Deadlines
 from service.api.lanes import Lane, Limit
 from service.clock import Clock
 from service.config import Limits
 from service.counting import RpcCounts
-from service.errors import FieldsInvalid, PlugstatusError, ShuttingDown
+from service.errors import FieldsInvalid, LimitExceeded, PlugstatusError, ShuttingDown
 from service.telemetry import Metrics
 from service.tracing import Span, Tracing
 
@@ -115,7 +115,7 @@ class Policy:
         # Nor must those be in the way who need no token.
         self._health_calls = Lane(Limit("health_calls_max", limits.health_calls_max), None)
         self._reflections = Lane(Limit("reflections_max", limits.reflections_max), None)
-        self._arrivals = Arrivals(limits.request_s)
+        self._arrivals = Deadlines(limits.request_s)
         self._under_way = 0
         self._told_s = -_TELL_S
         self._draining = False
@@ -223,7 +223,13 @@ class Policy:
     async def _request(self, parse: Parse, context: Context) -> Any:
         """What is asked. Read here, because gRPC waits for a request without end, and before the
         token was looked at; parsed here, because its own answer would carry no reason."""
-        encoded = await self._arrivals.request(context)
+        try:
+            encoded = await self._arrivals.keep(context.read())
+        except TimeoutError:
+            limit_s = self._limits.request_s
+            raise LimitExceeded("request_s", limit_s, "the request did not arrive") from None
+        if encoded is grpc.aio.EOF:
+            raise FieldsInvalid(("", "the request is missing"))
         try:
             return parse(encoded)
         except DecodeError:

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from service import errors
 from service.api.calls import Call, Write
+from service.api.deadlines import Deadlines
 from service.api.hub import Ending, Hub
 from service.api.live import LiveQueue
 from service.api.packing import packed
@@ -73,6 +74,8 @@ class Shared:
     limits: Limits
     stall_s: float
     """How long a transport may accept nothing."""
+    stalls: Deadlines
+    """Of that length."""
 
 
 class Watcher:
@@ -91,6 +94,8 @@ class Watcher:
         self._generation = shared.hub.generation
         self._queue = self._new_queue()
         self._due_s = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        """Ends a wait when progress may be due."""
         self._snapshot: Snapshot | None = None
         self._caught_up_at = Place(Position(0))
         """CaughtUp goes out once everything up to here was sent."""
@@ -110,6 +115,9 @@ class Watcher:
 
     def leave(self) -> None:
         self._hub.leave(self._queue)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     async def open(self) -> Phase:
         starts = self._shared.starts
@@ -178,11 +186,11 @@ class Watcher:
             return Phase.LIVE
         if self._queue.overflowed:
             return Phase.BEHIND
-        try:
-            async with asyncio.timeout(self._due_in_s()):
-                await self._queue.filled()
-        except TimeoutError:
-            pass
+        if self._alarm is None:
+            # One for as long as nothing is due, and not one a wait.
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(self._due_in_s(), self._ring)
+        await self._queue.filled()
         nothing_waits = not len(self._queue) and not self._queue.overflowed
         if nothing_waits and not self._ending.done():
             # All the hub has handed out was considered. After an ending its point may already be
@@ -266,6 +274,10 @@ class Watcher:
             await self._send(frames.progress(self._cursor()))
             self._postpone_progress()
 
+    def _ring(self) -> None:
+        self._alarm = None
+        self._queue.interrupt()
+
     def _postpone_progress(self) -> None:
         self._due_s = self._shared.clock.monotonic_s() + self.plan.progress_interval_s
 
@@ -274,9 +286,7 @@ class Watcher:
 
     async def _send(self, encoded: bytes) -> None:
         try:
-            # Not wait_for: on Python 3.11 it can swallow the caller's cancellation.
-            async with asyncio.timeout(self._shared.stall_s):
-                await self._write(encoded)
+            await self._shared.stalls.keep(self._write(encoded))
         except TimeoutError:
             raise errors.WatcherStalled(self._shared.stall_s) from None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service import config, errors
+from service.api.deadlines import Deadlines
 from service.api.starts import Starts
 from service.api.watch import Shared
 from service.api.watchers import Watchers
@@ -61,6 +62,7 @@ class Service:
             clock=clock,
             limits=limits,
             stall_s=DEADLINE_S,
+            stalls=Deadlines(DEADLINE_S),
         )
         self._watchers = Watchers(shared, Metrics(), watchers_max=100)
 
