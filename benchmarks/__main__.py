@@ -16,6 +16,7 @@ from benchmarks import (
     projecting,
     questions,
     report,
+    resources,
     stalled_watcher,
     watching,
 )
@@ -27,7 +28,7 @@ _GROUPS = {
     "questions": questions.rows,
     "watching": watching.rows,
 }
-_TABLES = {"stalled": stalled_watcher, "deployments": deployments}
+_TABLES = {"resources": resources, "stalled": stalled_watcher, "deployments": deployments}
 _QUICK = 5
 
 

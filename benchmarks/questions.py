@@ -7,9 +7,9 @@ from pathlib import Path
 import grpc
 import httpx
 
-from benchmarks.bodies import of_many
+from benchmarks.bodies import numbered, of_many
 from benchmarks.h2load import Load
-from benchmarks.pairs import Row, measured
+from benchmarks.pairs import Row, Slice, measured
 from benchmarks.processes import serving
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
@@ -17,13 +17,15 @@ from tests.server_process import ServerProcess
 
 _MESSAGES = 100_000
 _A_CALLBACK = 10_000
+_BATCH = 100
+_BATCH_GET = "/plugchat.status.v1.MessageStatusService/BatchGetMessageStatuses"
 _GET = "/plugchat.status.v1.MessageStatusService/GetMessageStatus"
 
 
 def rows(pairs: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name, ServerProcess(Path(name) / "data") as ours:
         cursor = _filled(ours)
-        request = pb.GetMessageStatusRequest(message_id=f"3EB0{_MESSAGES // 2:016X}")
+        request = pb.GetMessageStatusRequest(message_id=numbered(_MESSAGES // 2))
         with grpc.insecure_channel(ours.grpc) as channel:
             until = pb.GetMessageStatusRequest(message_id=request.message_id, min_cursor=cursor)
             answer = stubs.MessageStatusServiceStub(channel).GetMessageStatus(until, timeout=30)
@@ -42,6 +44,23 @@ def rows(pairs: int) -> Iterator[Row]:
                 pairs=pairs,
                 cpu_us=mine.cpu_us([ours.pid]),
             )
+        ids = [numbered(number) for number in range(0, _MESSAGES, _MESSAGES // _BATCH)]
+        batch = pb.BatchGetMessageStatusesRequest(message_ids=ids).SerializeToString()
+        batches = Load.of_calls(Path(name), ours.grpc, _BATCH_GET, batch, in_flight=4)
+
+        def of_batches() -> Slice:
+            taken = batches.slice()
+            return taken._replace(per_s=taken.per_s * _BATCH)
+
+        yield measured(
+            f"messages by BatchGetMessageStatuses of {_BATCH}",
+            of_batches,
+            "messages by GetMessageStatus",
+            mine.slice,
+            floor=20.0,
+            pairs=pairs,
+            cpu_us=batches.cpu_us([ours.pid]),
+        )
 
 
 def _filled(server: ServerProcess) -> str:

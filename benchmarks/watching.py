@@ -22,7 +22,7 @@ from benchmarks.sides.frames import stored
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from tests.server_process import ServerProcess
 
-_WATCH = "/plugchat.status.v1.MessageStatusService/WatchStatuses"
+WATCH = "/plugchat.status.v1.MessageStatusService/WatchStatuses"
 _STORED = 20_000
 """Messages, with a report each: a few tenths of a second of frames."""
 
@@ -30,6 +30,7 @@ _FANNED = 1_000
 """Changes a slice, to each of the watchers."""
 
 _WATCHERS = 100
+_ON_A_CONNECTION = 100
 _POSTS = 25
 _POST_S = 0.01
 
@@ -54,14 +55,14 @@ def rows(pairs: int) -> Iterator[Row]:
 
 def _stream(folder: Path, ours: ServerProcess, what: str, request: bytes, pairs: int) -> Row:
     with grpc.insecure_channel(ours.grpc, options=_UNBOUNDED) as channel:
-        frames = list(_until_live(_opened(channel, _WATCH, request)))
+        frames = list(_until_live(_opened(channel, WATCH, request)))
         parsed = map(pb.WatchStatusesResponse.FromString, frames)
         changes = sum(len(one.changes.changes) for one in parsed)
         (folder / what).write_bytes(stored(frames))
 
         def mine() -> Slice:
             began_s = time.perf_counter()
-            for _ in _until_live(_opened(channel, _WATCH, request)):
+            for _ in _until_live(_opened(channel, WATCH, request)):
                 pass
             return Slice(changes / (time.perf_counter() - began_s), [])
 
@@ -90,7 +91,7 @@ def _fan_out(folder: Path, ours: ServerProcess, pairs: int) -> Row:
     with ExitStack() as closers:
         first = 10**9
         recorded: list[bytes] = []
-        mine = closers.enter_context(_watching(ours.grpc, _WATCH, _NOW, _WATCHERS))
+        mine = closers.enter_context(_watching(ours.grpc, WATCH, _NOW, _WATCHERS))
 
         def our_slice() -> Slice:
             nonlocal first
@@ -134,10 +135,10 @@ def _latency(ours: ServerProcess, watchers: int, pairs: int) -> Row:
     with serving("post_to_frame") as other, ExitStack() as closers:
         sides = []
         for http, target, method in (
-            (ours.http.removeprefix("http://"), ours.grpc, _WATCH),
+            (ours.http.removeprefix("http://"), ours.grpc, WATCH),
             (*other.address.split(), "/bench.Frames/Watch"),
         ):
-            closers.enter_context(_idle_watchers(target, method, watchers - 1))
+            closers.enter_context(idle_watchers(target, method, watchers - 1))
             watcher = closers.enter_context(_watching(target, method, _NOW, 1))
             poster = closers.enter_context(_Poster(http))
             sides.append(_timed(poster, watcher))
@@ -245,8 +246,8 @@ def _watching(target: str, method: str, request: bytes, count: int) -> Iterator[
 
 
 @contextmanager
-def _idle_watchers(target: str, method: str, count: int) -> Iterator[None]:
-    """They read, and that is all: as cheaply as it can be done."""
+def idle_watchers(target: str, method: str, count: int) -> Iterator[None]:
+    """They read, and that is all: as cheaply as it can be done. 100 on each connection."""
     if not count:
         yield
         return
@@ -256,7 +257,8 @@ def _idle_watchers(target: str, method: str, count: int) -> Iterator[None]:
         process = subprocess.Popen(
             [  # noqa: S607
                 "h2load",
-                f"--clients={count}",
+                f"--clients={-(-count // _ON_A_CONNECTION)}",
+                f"--max-concurrent-streams={min(count, _ON_A_CONNECTION)}",
                 "--duration=3600",
                 f"--data={body.name}",
                 "--header=content-type: application/grpc",
