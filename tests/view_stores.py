@@ -74,7 +74,9 @@ class SqliteViews(ViewsUnderTest):
 
     def finds_by_index(self, plan: Sequence[str]) -> bool:
         return all(
-            re.match(r"SEARCH \w+ USING |(CORRELATED )?SCALAR SUBQUERY", step)
+            re.match(r"SEARCH \w+ USING |(CORRELATED )?SCALAR SUBQUERY|LIST SUBQUERY", step)
+            # The list that was given, as a table.
+            or step.startswith("SCAN given VIRTUAL TABLE")
             or ((scan := re.fullmatch(r"SCAN (\w+)", step)) and scan[1] in _SMALL_TABLES)
             for step in plan
         )

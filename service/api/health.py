@@ -22,10 +22,17 @@ class Health:
         self._services = frozenset({"", *services})
         self._stall_s = stall_s
         self._draining = asyncio.Event()
+        self._untold = 0
+        self._all_told = asyncio.Event()
 
     def begin_drain(self) -> None:
         """NOT_SERVING from now on, which every watcher is told."""
         self._draining.set()
+
+    async def told(self) -> None:
+        """Wait until every watcher has been told of the drain; one that stalls takes long."""
+        if self._untold:
+            await self._all_told.wait()
 
     async def check(self, request: pb.HealthCheckRequest, _call: Call) -> pb.HealthCheckResponse:
         """Raises ServiceUnknown."""
@@ -45,11 +52,21 @@ class Health:
         write: Write,
     ) -> None:
         """The status now, and another one if there is to be one. Ends when the caller leaves."""
-        known = request.service in self._services
-        await self._tell(self._status() if known else pb.HealthCheckResponse.SERVICE_UNKNOWN, write)
-        if known and not self._draining.is_set():
-            await self._draining.wait()
-            await self._tell(self._status(), write)
+        if request.service not in self._services:
+            await self._tell(pb.HealthCheckResponse.SERVICE_UNKNOWN, write)
+        elif self._draining.is_set():
+            await self._tell(pb.HealthCheckResponse.NOT_SERVING, write)
+        else:
+            self._untold += 1
+            try:
+                await self._tell(pb.HealthCheckResponse.SERVING, write)
+                # It may have begun while that was written.
+                await self._draining.wait()
+                await self._tell(pb.HealthCheckResponse.NOT_SERVING, write)
+            finally:
+                self._untold -= 1
+                if self._draining.is_set() and not self._untold:
+                    self._all_told.set()
         await asyncio.get_running_loop().create_future()
 
     def _status(self) -> Any:

@@ -14,6 +14,13 @@ def candidates(
     return views.messages_by_id(message_id, instances, errors.NAMED_INSTANCES_MAX)
 
 
+def candidates_of_each(
+    views: ViewsReader, instances: Collection[str], ids: Sequence[str]
+) -> dict[str, list[Message]]:
+    """The same for several ids, each given once."""
+    return views.messages_of_ids(ids, instances, errors.NAMED_INSTANCES_MAX)
+
+
 def the_one(views: ViewsReader, instances: Collection[str], message_id: str) -> Message:
     """Raises MessageNotFound, or AmbiguousMessageId if several of the instances hold the id."""
     found = candidates(views, instances, message_id)

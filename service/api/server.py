@@ -5,6 +5,7 @@ Handlers are registered from the proto's own descriptor: an rpc without one stop
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -39,6 +40,9 @@ _WAITING = {"WaitForStatus"}
 
 _LINGER_S = 0.2
 """How long calls are still refused with SHUTTING_DOWN once a drain has begun."""
+
+_TELL_S = 0.5
+"""What health watchers get to be told of a drain; on a machine that is busy it takes longer."""
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # A request is a few ids; the largest is a filter of 2,000 values.
@@ -129,6 +133,9 @@ class GrpcServer:
         # Whoever calls just now has not heard of the drain. gRPC would cut those calls off with a
         # bare CANCELLED, so they are answered for a moment longer.
         await asyncio.sleep(self._linger_until_s - asyncio.get_running_loop().time())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_TELL_S):
+                await self._health.told()
         # Health and reflection streams never end by themselves; ours have by now.
         await self._server.stop(grace=0.2)
 

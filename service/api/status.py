@@ -20,6 +20,9 @@ from service.views.store import ViewsReader
 from service.wire import encode
 from service.wire.cursor import CursorCodec
 
+_SHORT_IDS = 100
+"""As many are looked up in less than a millisecond."""
+
 
 class MessageStatuses:
     """Every method raises FieldsInvalid for a field out of bounds, ViewsUnavailable."""
@@ -59,7 +62,9 @@ class MessageStatuses:
         message = await self._views.run_short(
             lambda views: lookup.the_one(views, instances, request.message_id)
         )
-        return pb.GetMessageStatusResponse(message=encode.message_status(message, self._cursors))
+        response = pb.GetMessageStatusResponse()
+        encode.put_message(response.message, message, self._cursors)
+        return response
 
     async def batch_get(
         self, request: pb.BatchGetMessageStatusesRequest, call: Call
@@ -73,13 +78,12 @@ class MessageStatuses:
         fields.done()
         instances = call.caller.visible(request.instance)
         ids = list(dict.fromkeys(request.message_ids))
-        found = await self._views.run(
-            lambda views: [lookup.candidates(views, instances, one) for one in ids]
-        )
+        run = self._views.run_short if len(ids) <= _SHORT_IDS else self._views.run
+        found = await run(lambda views: lookup.candidates_of_each(views, instances, ids))
         response = pb.BatchGetMessageStatusesResponse()
-        for message_id, messages in zip(ids, found, strict=True):
+        for message_id, messages in found.items():
             if len(messages) == 1:
-                response.messages.append(encode.message_status(messages[0], self._cursors))
+                encode.put_message(response.messages.add(), messages[0], self._cursors)
             elif messages:
                 response.ambiguous.append(message_id)
             else:

@@ -21,6 +21,7 @@ class Compiler:
     """Statements as text with positional parameters, in order of appearance, for one dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
         self._numbered = dialect is Dialect.POSTGRES
         self._dialect: SqlDialect
         self._insert: _Inserting

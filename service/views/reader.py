@@ -29,6 +29,9 @@ from service.views.store import (
 )
 from service.views.tables import SLOTS
 
+_ROWS_OF_AN_ID = 4
+"""More than that, on average, are not read at once: an id nearly always is of one instance."""
+
 _CHUNK_ROWS = 500
 """Messages that are read at once for a page that may need many more than it shows."""
 
@@ -92,6 +95,27 @@ class StoredViewsReader:
                 each = self._connection.each(live.sql.message, keys)
                 found = [row for rows_ in each for row in rows_][:messages_max]
         return [rows.message_of(row) for row in found]
+
+    def messages_of_ids(
+        self, ids: Sequence[str], instances: Collection[str], messages_max: int
+    ) -> dict[str, list[Message]]:
+        likely = sql.of_slot(self._connection.dialect, self._last_live)
+        rows_max = _ROWS_OF_AN_ID * len(ids)
+        with translated(self._connection):
+            given = sql.ids_given(self._connection.dialect, ids), rows_max
+            found = self._all(likely.messages_of_ids_if_live, given)
+        of_ids: dict[str, list[Message]] = {message_id: [] for message_id in ids}
+        if len(found) == rows_max:
+            # Many instances have these ids: they are looked up one by one, a few of each.
+            found = []
+        for row in found:
+            if not instances or row[0] in instances:
+                of_ids[row[1]].append(rows.message_of(row))
+        for message_id, messages in of_ids.items():
+            if not messages:
+                # Really none, or none in what was read.
+                messages += self.messages_by_id(message_id, instances, messages_max)
+        return of_ids
 
     def feed(
         self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int

@@ -1,16 +1,22 @@
 """Every statement over the views, compiled once a dialect, with positional parameters."""
 
+import json
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Select,
     Table,
+    Text,
     and_,
+    any_,
     bindparam,
     delete,
     exists,
+    func,
     literal_column,
     select,
     tuple_,
@@ -72,6 +78,8 @@ class Statements(NamedTuple):
     """No row unless the slot is the live one: the same statement says both."""
     messages_by_id: str
     messages_by_id_if_live: str
+    messages_of_ids_if_live: str
+    """The same for several ids at once, in any order: see `ids_given`."""
     recipient: str
     feed: str
     webhook: str
@@ -150,7 +158,25 @@ def _asking(compiled: Compiler, tables: SlotTables, slot: str) -> dict[str, str]
         "message_if_live": _by_key(compiled, messages, is_live),
         "messages_by_id": compiled(by_id),
         "messages_by_id_if_live": compiled(by_id.where(is_live)),
+        "messages_of_ids_if_live": compiled(
+            select(messages)
+            .where(_among(compiled.dialect, messages.c.message_id), is_live)
+            .limit(bindparam("messages_max"))
+        ),
     }
+
+
+def _among(dialect: Dialect, column: ColumnElement[str]) -> ColumnElement[bool]:
+    """One parameter, however many there are."""
+    if dialect is Dialect.SQLITE:
+        given = func.json_each(bindparam("ids")).table_valued("value").alias("given")
+        return column.in_(select(given.c.value))
+    return column == any_(bindparam("ids", type_=ARRAY(Text)))
+
+
+def ids_given(dialect: Dialect, ids: Sequence[str]) -> str | list[str]:
+    """The parameter of `messages_of_ids_if_live`, before the most rows there may be."""
+    return json.dumps(ids) if dialect is Dialect.SQLITE else list(ids)
 
 
 def _reading(compiled: Compiler, tables: SlotTables) -> dict[str, str]:

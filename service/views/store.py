@@ -273,6 +273,12 @@ class ViewsReader(Protocol):
         """
         ...
 
+    def messages_of_ids(
+        self, ids: Sequence[str], instances: Collection[str], messages_max: int
+    ) -> dict[str, list[Message]]:
+        """The same for several ids, each given once; in any order where there are several."""
+        ...
+
     def feed(
         self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
     ) -> FeedPage:

@@ -25,11 +25,12 @@ def timestamp(time_us: int) -> Timestamp:
 def message_status(message: Message, cursors: CursorCodec) -> pb.MessageStatus:
     """The message; its cursor is that of the report that last changed it."""
     encoded = pb.MessageStatus()
-    _put_message(encoded, message, cursors)
+    put_message(encoded, message, cursors)
     return encoded
 
 
-def _put_message(encoded: pb.MessageStatus, message: Message, cursors: CursorCodec) -> None:
+def put_message(encoded: pb.MessageStatus, message: Message, cursors: CursorCodec) -> None:
+    """The same into an empty one that stands where it will stay."""
     # Field by field, and where it will stay: a message that is made first and then handed over is
     # copied, and with that each change cost three times as much.
     current = message.stage(message.status)
@@ -75,7 +76,7 @@ def _put_recipient(encoded: pb.Recipient, value: Recipient) -> None:
 def status_change(folded: Folded, report: Report, cursors: CursorCodec) -> pb.StatusChange:
     """What a watcher gets for the report that was folded."""
     encoded = pb.StatusChange()
-    _put_message(encoded.message, folded.message, cursors)
+    put_message(encoded.message, folded.message, cursors)
     encoded.previous_status = _status(folded.previous_status)
     if folded.recipient is not None:
         _put_recipient(encoded.recipient, folded.recipient)
@@ -86,7 +87,7 @@ def status_change(folded: Folded, report: Report, cursors: CursorCodec) -> pb.St
 def in_snapshot(message: Message, cursor: str, cursors: CursorCodec) -> bytes:
     """An encoded StatusChange of a message as it is; `cursor` names its place in the snapshot."""
     encoded = pb.StatusChange(cursor=cursor)
-    _put_message(encoded.message, message, cursors)
+    put_message(encoded.message, message, cursors)
     return encoded.SerializeToString()
 
 

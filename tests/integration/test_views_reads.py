@@ -207,6 +207,9 @@ READS: dict[str, Callable[[ViewsReader], object]] = {
     "messages_by_id": lambda reader: [
         reader.messages_by_id("M", names, 2) for names in ([], ["acme"], ["acme", "b"])
     ],
+    "messages_of_ids": lambda reader: [
+        reader.messages_of_ids(["M", "N", "O"], names, 2) for names in ([], ["acme"], ["acme", "b"])
+    ],
     "feed": lambda reader: [
         reader.feed(START, mark(HEAD), wanted, rows_max, 5)
         for wanted in (FeedFilter(), BY_ID, BY_PHONE)

@@ -252,6 +252,24 @@ def test_messages_of_all_instances_by_id(
     ]
 
 
+def test_messages_of_several_ids(views_writer: ViewsWriter, views_reader: ViewsReader) -> None:
+    """Each id with its messages, those without any too; also where many instances share one."""
+    names = [f"i{number:02d}" for number in range(30)]
+    messages = [message("M", instance=name) for name in names]
+    messages += [message("N", instance="i03"), message("P", instance="i05")]
+    views_writer.apply(batch(views_writer.checkpoint(), 1, messages=messages))
+
+    def found(ids: list[str], *instances: str) -> dict[str, list[str]]:
+        read = views_reader.messages_of_ids(ids, instances, 10)
+        return {one: sorted(each.instance for each in these) for one, these in read.items()}
+
+    assert found(["P", "none", "N"]) == {"P": ["i05"], "none": [], "N": ["i03"]}
+    assert found(["N", "M"]) == {"N": ["i03"], "M": names[:10]}
+    assert found(["M", "N", "P"], "i03") == {"M": ["i03"], "N": ["i03"], "P": []}
+    assert found(["M", "N"], "i04", "i03") == {"M": ["i03", "i04"], "N": ["i03"]}
+    assert found(["'", '"', "\\"]) == {"'": [], '"': [], "\\": []}
+
+
 def _webhooks() -> list[WebhookUpdate]:
     """Six attempts: two instances, one request made twice, in positions 1 to 6."""
     given = [("a1", "acme", "r1"), ("a2", "acme", "r2"), ("b1", "b", "r3")]
