@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from benchmarks.databases import durable_database_url
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
 from tests import stores
-from tests.postgres import database_url
 from tests.server_process import ServerProcess
 
 ROUNDS = 3
@@ -76,14 +76,14 @@ def _embedded(folder: Path) -> Iterator[Deployment]:
 
 @contextmanager
 def _together(folder: Path) -> Iterator[Deployment]:
-    settings = {"EVENTS_URL": database_url(folder)}
+    settings = {"EVENTS_URL": durable_database_url(folder)}
     with ServerProcess(folder / "data", settings) as server:
         yield Deployment([server], server)
 
 
 @contextmanager
 def _working(folder: Path) -> Iterator[Deployment]:
-    settings = {"EVENTS_URL": database_url(folder), "OPS_BIND": "127.0.0.1:0"}
+    settings = {"EVENTS_URL": durable_database_url(folder), "OPS_BIND": "127.0.0.1:0"}
     with ServerProcess(folder / "data", settings, arguments=["--workers", "2"]) as server:
         yield Deployment([server], server)
 
@@ -91,7 +91,7 @@ def _working(folder: Path) -> Iterator[Deployment]:
 @contextmanager
 def _apart(folder: Path) -> Iterator[Deployment]:
     with ExitStack() as running:
-        url = database_url(folder)
+        url = durable_database_url(folder)
 
         def process(name: str, role: str) -> ServerProcess:
             settings = {"EVENTS_URL": url, "ROLES": role, "OPS_BIND": "127.0.0.1:0"}

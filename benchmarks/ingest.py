@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.bodies import USUAL
+from benchmarks.databases import durable_database_url
 from benchmarks.h2load import Load
 from benchmarks.pairs import Row, measured
 from benchmarks.processes import serving
-from tests.postgres import database_url
 from tests.server_process import ServerProcess
 
 _NO_OP = "the same app, a handler that stores nothing"
@@ -18,7 +18,10 @@ def rows(pairs: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         on_sqlite = {"DATA_DIR": f"{folder}/alone"}
-        on_postgres = {"DATA_DIR": f"{folder}/spool", "EVENTS_URL": database_url(folder / "spool")}
+        on_postgres = {
+            "DATA_DIR": f"{folder}/spool",
+            "EVENTS_URL": durable_database_url(folder / "spool"),
+        }
         for store, settings, floors in (
             ("SQLite", on_sqlite, {64: 0.75, 256: 0.85}),
             ("PostgreSQL", on_postgres, {64: 0.50, 256: 0.65}),
