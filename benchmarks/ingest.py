@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.bodies import USUAL
 from benchmarks.databases import durable_database_url
-from benchmarks.h2load import Load
+from benchmarks.h2load import TOKEN, Load
 from benchmarks.pairs import Row, measured
 from benchmarks.processes import serving
 from tests.server_process import ServerProcess
@@ -39,7 +39,7 @@ def _against_no_op(
     floor: float,
     pairs: int,
 ) -> Row:
-    given = settings | {"HTTP_BIND": "127.0.0.1:0"}
+    given = settings | {"HTTP_BIND": "127.0.0.1:0", "WEBHOOK_TOKEN": TOKEN}
     with serving("ingest", settings=given) as ours, serving("no_op") as other:
         mine = Load.of_callbacks(folder, ours.address, USUAL, connections)
         theirs = Load.of_callbacks(folder, other.address, USUAL, connections)
@@ -55,8 +55,9 @@ def _against_no_op(
 
 
 def _whole(folder: Path, pairs: int) -> Row:
-    alone = {"DATA_DIR": f"{folder}/half", "HTTP_BIND": "127.0.0.1:0"}
-    with ServerProcess(folder / "whole") as ours, serving("ingest", settings=alone) as other:
+    token = {"WEBHOOK_TOKEN": TOKEN}
+    alone = {"DATA_DIR": f"{folder}/half", "HTTP_BIND": "127.0.0.1:0"} | token
+    with ServerProcess(folder / "whole", token) as ours, serving("ingest", settings=alone) as other:
         address = ours.http.removeprefix("http://")
         mine = Load.of_callbacks(folder, address, USUAL, 64)
         theirs = Load.of_callbacks(folder, other.address, USUAL, 64)
