@@ -13,11 +13,13 @@ soon as the other one is gone, and the other one ends, drained, if it is lost.
 """
 
 import asyncio
+import ctypes
 import os
 import pickle
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, Self
 
@@ -40,6 +42,9 @@ _END_S = 2.0
 
 _IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """A terminal or a supervisor sends them to both processes. The one with the stores says when."""
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 class _About(IntEnum):
@@ -173,6 +178,7 @@ def _receive(config: Config, end: socket.socket) -> None:
     try:
         for number in _IGNORED_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        _die_with_parent()
         end.setblocking(False)
         interpreter.allow_depth(config.limits)
         asyncio.run(_Receiving(config, SystemClock()).run(end))
@@ -182,6 +188,13 @@ def _receive(config: Config, end: socket.socket) -> None:
     finally:
         # Nothing of what the other process had set up for its end is to be done here.
         os._exit(code)
+
+
+def _die_with_parent() -> None:
+    """Also while it is stopped or stuck, and would not see the end of its line (prctl(2))."""
+    with suppress(AttributeError):
+        # Only Linux has it.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Receiving:

@@ -65,9 +65,12 @@ async def test_signals_for_both_are_for_the_other(
     _wait_until_gone(receiver)
 
 
-def test_the_receiver_does_not_outlive_a_kill(server: ServerProcess) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_receiver_does_not_outlive_a_kill(server: ServerProcess, stopped: bool) -> None:
     """Its addresses are free again, and the next start takes the same ones."""
     receiver = _receiver_of(server)
+    if stopped:
+        os.kill(receiver, signal.SIGSTOP)
     server.settings["HTTP_BIND"] = server.http.removeprefix("http://")
     server.kill()
     _wait_until_gone(receiver)
