@@ -1,12 +1,12 @@
 """What the stack itself allows: a handler mounted in Litestar that reads, checks and answers."""
 
 import asyncio
-import socket
 
 import msgspec
-import uvicorn
-from litestar import Litestar, asgi
+from litestar import asgi
 from litestar.types import Receive, Scope, Send
+
+from benchmarks.sides import plain_http
 
 
 class _Members(msgspec.Struct, gc=False):
@@ -31,22 +31,9 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def main() -> None:
-    # Named, because asyncio looks at the protocol before it sets TCP_NODELAY.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(2_048)
-    application = Litestar([answer], openapi_config=None, logging_config=None)
-    settings = uvicorn.Config(
-        application,
-        http="httptools",
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-    )
-    print(f"127.0.0.1:{listening.getsockname()[1]}", flush=True)
-    asyncio.run(uvicorn.Server(settings).serve([listening]))
+    taken = plain_http.listening()
+    print(plain_http.address_of(taken), flush=True)
+    asyncio.run(plain_http.serve(answer, taken))
 
 
 if __name__ == "__main__":

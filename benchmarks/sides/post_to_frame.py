@@ -6,15 +6,15 @@ Prints the HTTP address and the gRPC address, with a blank between.
 
 import asyncio
 import os
-import socket
 import tempfile
 from typing import Any
 
 import grpc
 import grpc.aio
-import uvicorn
-from litestar import Litestar, asgi
+from litestar import asgi
 from litestar.types import Receive, Scope, Send
+
+from benchmarks.sides import plain_http
 
 
 async def serve(file: int) -> None:
@@ -51,21 +51,9 @@ async def serve(file: int) -> None:
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    # Named, because asyncio looks at the protocol before it sets TCP_NODELAY.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.bind(("127.0.0.1", 0))
-    application = Litestar([receive_callback], openapi_config=None, logging_config=None)
-    settings = uvicorn.Config(
-        application,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-    )
-    listening.listen(100)
-    print(f"127.0.0.1:{listening.getsockname()[1]} 127.0.0.1:{port}", flush=True)
-    await uvicorn.Server(settings).serve([listening])
+    taken = plain_http.listening()
+    print(f"{plain_http.address_of(taken)} 127.0.0.1:{port}", flush=True)
+    await plain_http.serve(receive_callback, taken)
 
 
 if __name__ == "__main__":
