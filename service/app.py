@@ -268,9 +268,7 @@ class Application:
     async def _start_api(self) -> None:
         config, core = self._config, self._core
         starts = Starts(core.log, core.cursors)
-        statuses = MessageStatuses(
-            core.views, core.hub, starts, core.cursors, config.limits, self._metrics
-        )
+        statuses = MessageStatuses(core.views, core.hub, starts, config.limits, self._metrics)
         shared = Shared(
             hub=core.hub,
             views=core.pages,

@@ -1,6 +1,6 @@
 """What tests see of a store's SQLite connection."""
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from service.database.database import Connection
 from service.database.sqlite import SqliteConnection
@@ -15,6 +15,11 @@ def connection_of(store: _Store) -> SqliteConnection:
     connection = store._connection
     assert isinstance(connection, SqliteConnection)
     return connection
+
+
+def any_connection_of(store: object) -> Connection:
+    """The same of any store."""
+    return cast("_Store", store)._connection
 
 
 def pragmas_of(store: _Store) -> dict[str, str | int]:

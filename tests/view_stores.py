@@ -15,10 +15,12 @@ from service.database.database import Connection
 from service.database.schema import Store, upgrade
 from service.database.sqlite import SqliteDatabase
 from service.domain.events import Mark, Place, Position
+from service.domain.message import Message
 from service.domain.status import Status
 from service.views.reader import StoredViewsReader
 from service.views.store import (
     Checkpoint,
+    EncodedMessage,
     FeedEntry,
     FeedRow,
     ViewsBatch,
@@ -26,6 +28,8 @@ from service.views.store import (
     ViewsWriter,
 )
 from service.views.writer import StoredViewsWriter
+from service.wire import encode
+from service.wire.cursor import CursorCodec
 from tests.domain_values import NOW_US
 from tests.postgres import connected, database_url, store_at
 from tests.sqlite_stores import connection_of
@@ -167,6 +171,12 @@ VIEW_STORES: dict[str, type[ViewsUnderTest]] = {
     "sqlite": SqliteViews,
     "postgres": PostgresViews,
 }
+
+
+def as_told(message: Message) -> EncodedMessage:
+    """What the reader has to say of it."""
+    encoded = encode.message(message, CursorCodec(LOG))
+    return EncodedMessage(message.instance, message.message_id, int(message.status), encoded)
 
 
 def mark(position: int) -> Mark:

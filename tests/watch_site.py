@@ -120,9 +120,7 @@ class WatchSite:
             stalls=Deadlines(DEADLINE_S),
         )
         self.watchers = Watchers(self.shared, self.metrics, watchers_max=1_000)
-        self.statuses = MessageStatuses(
-            core.views, core.hub, starts, core.cursors, limits, self.metrics
-        )
+        self.statuses = MessageStatuses(core.views, core.hub, starts, limits, self.metrics)
 
     def watch(
         self,
@@ -161,7 +159,9 @@ class WatchSite:
         request = pb.GetMessageStatusRequest(
             message_id=message_id, instance=instance, min_cursor=min_cursor
         )
-        return (await self.statuses.get(request, CALL)).message
+        return pb.GetMessageStatusResponse.FromString(
+            await self.statuses.get(request, CALL)
+        ).message
 
 
 @asynccontextmanager

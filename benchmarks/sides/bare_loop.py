@@ -21,6 +21,7 @@ from service.wire.cursor import CursorCodec
 
 class _Made(NamedTuple):
     messages: dict[MessageKey, Message]
+    encoded: dict[MessageKey, bytes]
     recipients: dict[RecipientKey, Recipient]
     instances: dict[str, Instance]
     feed: list[FeedEntry]
@@ -66,6 +67,7 @@ class BareLoop:
         messages: dict[MessageKey, Message] = {}
         recipients: dict[RecipientKey, Recipient] = {}
         instances: dict[str, Instance] = {}
+        encoded: dict[MessageKey, bytes] = {}
         feed: list[FeedEntry] = []
         quarantine: list[tuple[object, ...]] = []
         for event in events:
@@ -93,7 +95,8 @@ class BareLoop:
                 message = messages[key] = folded.message
                 if folded.recipient is not None:
                     recipients[person] = folded.recipient
-                change = encode.status_change(folded, report, self._cursors).SerializeToString()
+                one = encoded[key] = encode.message(message, self._cursors)
+                change = encode.status_change(one, folded, report, self._cursors)
                 told = encode.status_report(folded, report, self._cursors).SerializeToString()
                 row = FeedRow(
                     place=report.place,
@@ -106,13 +109,16 @@ class BareLoop:
                     change=change,
                 )
                 feed.append(FeedEntry(row, told))
-        return _Made(messages, recipients, instances, feed, quarantine)
+        return _Made(messages, encoded, recipients, instances, feed, quarantine)
 
     def _write(self, made: _Made, last: Event) -> None:
         execute, sql = self._views.execute, self._sql
         many = self._views.executemany
         execute(self._advance, (last.position, last.receive_time_us, "a", 1, self.position))
-        many(sql.upsert_message, map(rows.message_row, made.messages.values()))
+        many(
+            sql.upsert_message,
+            (rows.message_row(one, made.encoded.get(key)) for key, one in made.messages.items()),
+        )
         many(
             sql.upsert_recipient,
             (rows.recipient_row(MessageKey(*key[:2]), one) for key, one in made.recipients.items()),

@@ -158,9 +158,8 @@ class GrpcServer:
             return _frames(self._policy.stream(rpc, parse, streams[method.name]))
         waits = method.name in _WAITING
         respond = self._policy.unary(rpc, parse, unary[method.name], waits=waits)
-        encode = GetMessageClass(method.output_type).SerializeToString
         # As if there were a stream of requests, so that it is the policy that reads the one.
-        return grpc.stream_unary_rpc_method_handler(respond, bytes, encode)
+        return grpc.stream_unary_rpc_method_handler(respond, bytes, _encoded)
 
     def _add_health(self) -> None:
         unary = {"Check": self._health.check, "List": self._health.list}
@@ -183,6 +182,11 @@ class GrpcServer:
                 ServerReflectionResponse.SerializeToString,
             )
             self._add(service, {reflection.METHOD: handler})
+
+
+def _encoded(response: Any) -> bytes:
+    """What stands in the views in the form it is answered in is encoded already."""
+    return response if type(response) is bytes else response.SerializeToString()
 
 
 def _frames(serve: Serve) -> "grpc.RpcMethodHandler[Any, Any]":

@@ -26,7 +26,7 @@ from service.config import Limits
 from service.domain.events import Point
 from service.domain.message import MessageKey
 from service.views.store import FeedFilter, ViewsReader
-from service.wire import encode, frames
+from service.wire import frames
 from service.wire.cursor import BEFORE_ALL_MESSAGES, CursorCodec, InSnapshot, instance_digest
 
 _INSTANCES_PAGE = 1_000
@@ -83,7 +83,7 @@ class Snapshot:
         for message in page.messages:
             behind = InSnapshot.behind(MessageKey(message.instance, message.message_id))
             cursor = self._cursors.inside(self.as_of, behind)
-            changes.append((behind, encode.in_snapshot(message, cursor, self._cursors)))
+            changes.append((behind, frames.in_snapshot(message.encoded, cursor)))
         ready = [
             SnapshotFrame(
                 frames.changes(

@@ -12,40 +12,37 @@ from service.api.starts import Starts
 from service.api.waits import Wait
 from service.config import Limits
 from service.database.readers import ReaderPool
-from service.domain.message import Message
 from service.domain.status import Status
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.telemetry import Metrics
-from service.views.store import ViewsReader
-from service.wire import encode
-from service.wire.cursor import CursorCodec
+from service.views.store import EncodedMessage, ViewsReader
+from service.wire import frames
 
 _SHORT_IDS = 100
 """As many are looked up in less than a millisecond."""
 
 
 class MessageStatuses:
-    """Every method raises FieldsInvalid for a field out of bounds, ViewsUnavailable."""
+    """Every method returns an encoded response.
+
+    Raises FieldsInvalid for a field out of bounds, ViewsUnavailable.
+    """
 
     def __init__(
         self,
         views: ReaderPool[ViewsReader],
         hub: Hub,
         starts: Starts,
-        cursors: CursorCodec,
         limits: Limits,
         metrics: Metrics,
     ) -> None:
         self._views = views
         self._hub = hub
         self._starts = starts
-        self._cursors = cursors
         self._limits = limits
         self._metrics = metrics
 
-    async def get(
-        self, request: pb.GetMessageStatusRequest, call: Call
-    ) -> pb.GetMessageStatusResponse:
+    async def get(self, request: pb.GetMessageStatusRequest, call: Call) -> bytes:
         """The message as it is now, or as it is once the views have reached `min_cursor`.
 
         Raises MessageNotFound, AmbiguousMessageId, CursorError, ViewsBehind.
@@ -62,13 +59,9 @@ class MessageStatuses:
         message = await self._views.run_short(
             lambda views: lookup.the_one(views, instances, request.message_id)
         )
-        response = pb.GetMessageStatusResponse()
-        encode.put_message(response.message, message, self._cursors)
-        return response
+        return frames.of_message(message.encoded)
 
-    async def batch_get(
-        self, request: pb.BatchGetMessageStatusesRequest, call: Call
-    ) -> pb.BatchGetMessageStatusesResponse:
+    async def batch_get(self, request: pb.BatchGetMessageStatusesRequest, call: Call) -> bytes:
         """Each id once, in the order asked; what is missing or ambiguous is named."""
         fields = Fields()
         if fields.at_most("message_ids", request.message_ids, self._limits.batch_get_ids_max):
@@ -80,17 +73,18 @@ class MessageStatuses:
         ids = list(dict.fromkeys(request.message_ids))
         run = self._views.run_short if len(ids) <= _SHORT_IDS else self._views.run
         found = await run(lambda views: lookup.candidates_of_each(views, instances, ids))
-        response = pb.BatchGetMessageStatusesResponse()
+        others = pb.BatchGetMessageStatusesResponse()
+        parts = []
         for message_id, messages in found.items():
             if len(messages) == 1:
-                encode.put_message(response.messages.add(), messages[0], self._cursors)
+                parts.append(frames.of_message(messages[0].encoded))
             elif messages:
-                response.ambiguous.append(message_id)
+                others.ambiguous.append(message_id)
             else:
-                response.not_found.append(message_id)
-        return response
+                others.not_found.append(message_id)
+        return b"".join([*parts, others.SerializeToString()])
 
-    async def wait(self, request: pb.WaitForStatusRequest, call: Call) -> pb.WaitForStatusResponse:
+    async def wait(self, request: pb.WaitForStatusRequest, call: Call) -> bytes:
         """The message once it is where the caller wants it, or FAILED.
 
         Raises WaitTimedOut, AmbiguousMessageId, ShuttingDown.
@@ -120,9 +114,9 @@ class MessageStatuses:
         finally:
             self._hub.waits.discard(wait)
             self._metrics.waits.dec()
-        return pb.WaitForStatusResponse(message=encode.message_status(message, self._cursors))
+        return frames.of_message(message.encoded)
 
-    async def _arrival(self, wait: Wait) -> Message:
+    async def _arrival(self, wait: Wait) -> EncodedMessage:
         while True:
             wait.listen()
             found = await self._views.run_short(
@@ -133,7 +127,7 @@ class MessageStatuses:
                 raise errors.AmbiguousMessageId(
                     wait.message_id, [message.instance for message in found]
                 )
-            if found and wait.satisfied_by(found[0].status):
+            if found and wait.satisfied_by(Status(found[0].status)):
                 return found[0]
             await wait.woken()
 

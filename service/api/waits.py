@@ -10,9 +10,8 @@ import math
 from collections.abc import Collection, Sequence
 
 from service import errors
-from service.domain.message import Message
 from service.domain.status import Status
-from service.views.store import FeedRow
+from service.views.store import EncodedMessage, FeedRow
 
 _ANSWER_S = 0.000_5
 """What answering one call takes on a machine that is busy."""
@@ -46,7 +45,7 @@ class Wait:
             return not self._ignore_failure
         return status >= self._at_least
 
-    def look(self, found: Sequence[Message]) -> None:
+    def look(self, found: Sequence[EncodedMessage]) -> None:
         """The store was asked: these have the id."""
         self._known = {message.instance for message in found}
 

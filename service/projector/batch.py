@@ -91,6 +91,7 @@ class Batch:
         self._state = state
         self._instances: dict[str, Instance] = {}
         self._touched_messages: dict[MessageKey, Message] = {}
+        self._encoded: dict[MessageKey, bytes] = {}
         self._touched_recipients: dict[RecipientKey, Recipient] = {}
         self._feed: list[FeedEntry] = []
         self._quarantine: list[QuarantineRow] = []
@@ -128,6 +129,7 @@ class Batch:
             quarantine=self._quarantine,
             webhooks=self._webhooks.touched.values(),
             instances=self._instances.values(),
+            encoded=self._encoded,
         )
 
     def _hear(self, event: Event, reading: Reading) -> None:
@@ -143,6 +145,7 @@ class Batch:
         folded = fold(self._messages.get(key), self._recipients.get(recipient_key), report)
         message = folded.message
         self._messages[key] = self._touched_messages[key] = message
+        encoded = self._encoded[key] = encode.message(message, self._cursors)
         if folded.recipient is not None:
             self._recipients[recipient_key] = folded.recipient
             self._touched_recipients[recipient_key] = folded.recipient
@@ -154,7 +157,7 @@ class Batch:
             phone=message.phone,
             status=message.status,
             changed=folded.changed,
-            change=encode.status_change(folded, report, self._cursors).SerializeToString(),
+            change=encode.status_change(encoded, folded, report, self._cursors),
         )
         details = encode.status_report(folded, report, self._cursors).SerializeToString()
         self._feed.append(FeedEntry(row, details))

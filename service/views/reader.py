@@ -18,6 +18,7 @@ from service.views.faults import translated
 from service.views.statements import Statements
 from service.views.store import (
     Checkpoint,
+    EncodedMessage,
     FeedFilter,
     FeedPage,
     FeedRow,
@@ -28,6 +29,8 @@ from service.views.store import (
     SnapshotPage,
 )
 from service.views.tables import SLOTS
+from service.wire import encode
+from service.wire.cursor import CursorCodec
 
 _ROWS_OF_AN_ID = 4
 """More than that, on average, are not read at once: an id nearly always is of one instance."""
@@ -52,6 +55,7 @@ class StoredViewsReader:
         self._connection = database.connect_reader()
         self._common = beside.common(database.dialect)
         self._last_live = SLOTS[0]
+        self._cursors: CursorCodec | None = None
 
     @property
     def usable(self) -> bool:
@@ -69,48 +73,49 @@ class StoredViewsReader:
             return self._live().checkpoint
 
     def message(self, key: MessageKey) -> Message | None:
-        found = self.messages_by_id(key.message_id, [key.instance], 1)
-        return found[0] if found else None
+        with self._snapshot() as live:
+            found = self._all(live.sql.message, key)
+        return rows.message_of(found[0]) if found else None
 
     def messages_by_id(
         self, message_id: str, instances: Collection[str], messages_max: int
-    ) -> list[Message]:
+    ) -> list[EncodedMessage]:
         if len(instances) <= 1:
             # Nearly always the slot is still live that was last time, and one statement finds the
             # message there; a transaction that first asks which one is would take four.
             likely = sql.of_slot(self._connection.dialect, self._last_live)
             with translated(self._connection):
                 found = (
-                    self._all(likely.message_if_live, (*instances, message_id))
+                    self._all(likely.encoded_if_live, (*instances, message_id))
                     if instances
-                    else self._all(likely.messages_by_id_if_live, (message_id, messages_max))
+                    else self._all(likely.encoded_by_id_if_live, (message_id, messages_max))
                 )
-            if found:
-                return [rows.message_of(row) for row in found]
+            if found and all(row[3] is not None for row in found):
+                return [EncodedMessage(*row) for row in found]
         with self._snapshot() as live:
             if not instances:
-                found = self._all(live.sql.messages_by_id, (message_id, messages_max))
+                found = self._all(live.sql.encoded_by_id, (message_id, messages_max))
             else:
                 keys = [(instance, message_id) for instance in sorted(instances)]
-                each = self._connection.each(live.sql.message, keys)
+                each = self._connection.each(live.sql.encoded, keys)
                 found = [row for rows_ in each for row in rows_][:messages_max]
-        return [rows.message_of(row) for row in found]
+            return [self._encoded(live, *row) for row in found]
 
     def messages_of_ids(
         self, ids: Sequence[str], instances: Collection[str], messages_max: int
-    ) -> dict[str, list[Message]]:
+    ) -> dict[str, list[EncodedMessage]]:
         likely = sql.of_slot(self._connection.dialect, self._last_live)
         rows_max = _ROWS_OF_AN_ID * len(ids)
         with translated(self._connection):
             given = sql.ids_given(self._connection.dialect, ids), rows_max
-            found = self._all(likely.messages_of_ids_if_live, given)
-        of_ids: dict[str, list[Message]] = {message_id: [] for message_id in ids}
-        if len(found) == rows_max:
-            # Many instances have these ids: they are looked up one by one, a few of each.
+            found = self._all(likely.encoded_of_ids_if_live, given)
+        of_ids: dict[str, list[EncodedMessage]] = {message_id: [] for message_id in ids}
+        if len(found) == rows_max or any(row[3] is None for row in found):
+            # Many instances have these ids, or earlier programs wrote some: one by one, a few each.
             found = []
         for row in found:
             if not instances or row[0] in instances:
-                of_ids[row[1]].append(rows.message_of(row))
+                of_ids[row[1]].append(EncodedMessage(*row))
         for message_id, messages in of_ids.items():
             if not messages:
                 # Really none, or none in what was read.
@@ -155,21 +160,18 @@ class StoredViewsReader:
     def snapshot(
         self, after: MessageKey, as_of: Position, wanted: FeedFilter, messages_max: int
     ) -> SnapshotPage:
-        found: list[Message] = []
-        end = after
-        looked = 0
+        found: list[EncodedMessage] = []
         with self._snapshot() as live:
             _check_kept(live, Place(as_of))
             by_key = walks.messages_by_key(self._connection, live.sql, wanted, after, messages_max)
-            for raw in islice(by_key, messages_max):
-                message = rows.message_of(raw)
-                looked += 1
-                end = MessageKey(message.instance, message.message_id)
-                if message.changed_at <= Place(as_of) and wanted.matches_message(message):
-                    found.append(message)
-        return SnapshotPage(
-            live.checkpoint.generation, found, end if looked == messages_max else None
-        )
+            looked_at = list(islice(by_key, messages_max))
+            for instance, message_id, phone, status, changed_position, encoded in looked_at:
+                if changed_position <= as_of and wanted.matches_message(
+                    instance, message_id, phone, status
+                ):
+                    found.append(self._encoded(live, instance, message_id, status, encoded))
+        end = MessageKey(*looked_at[-1][:2]) if len(looked_at) == messages_max else None
+        return SnapshotPage(live.checkpoint.generation, found, end)
 
     def holds_trace(self, text: str) -> bool:
         with translated(self._connection):
@@ -273,10 +275,23 @@ class StoredViewsReader:
             kept_from,
         )
 
-    def _one(self, statement: str) -> Row:
-        row = self._connection.execute(statement).fetchone()
+    def _one(self, statement: str, parameters: Sequence[Any] = ()) -> Row:
+        row = self._connection.execute(statement, parameters).fetchone()
         assert row is not None
         return row
+
+    def _encoded(
+        self, live: _Live, instance: str, message_id: str, status: int, encoded: bytes | None
+    ) -> EncodedMessage:
+        if encoded is None:
+            row = self._one(live.sql.message, (instance, message_id))
+            encoded = encode.message(rows.message_of(row), self._codec())
+        return EncodedMessage(instance, message_id, status, encoded)
+
+    def _codec(self) -> CursorCodec:
+        if self._cursors is None:
+            self._cursors = CursorCodec(str(self._one(self._common.log_identity)[0]))
+        return self._cursors
 
     def _all(self, statement: str, parameters: Sequence[Any]) -> list[Row]:
         return self._connection.execute(statement, parameters).fetchall()

@@ -20,7 +20,8 @@ _stages = msgspec.json.Decoder(tuple[Stage, ...])
 _encode = msgspec.json.Encoder().encode
 
 
-def message_row(message: Message) -> Row:
+def message_row(message: Message, encoded: bytes | None) -> Row:
+    """`encoded`: the same as callers get it, if that is known."""
     return (
         message.instance,
         message.message_id,
@@ -38,10 +39,13 @@ def message_row(message: Message) -> Row:
         message.changed_at.index,
         message.first_at.position,
         message.first_at.index,
+        encoded,
+        None if encoded is None else message.report_count,
     )
 
 
 def message_of(row: Sequence[Any]) -> Message:
+    """From the columns up to `first_index`."""
     return Message(
         instance=row[0],
         message_id=row[1],

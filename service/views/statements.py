@@ -3,10 +3,11 @@
 import json
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
+    Column,
     ColumnElement,
     Select,
     Table,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -26,10 +28,25 @@ from service.database.database import Dialect
 from service.database.statements import Compiler, compiler
 from service.views.tables import TABLES, SlotTables, views
 
+_ENCODED = ("encoded", "encoded_reports")
 
-def _by_key(compiled: Compiler, table: Table, *conditions: ColumnElement[bool]) -> str:
+
+def _state(messages: Table) -> list[Column[Any]]:
+    """What the fold makes of a message; without what callers get of it."""
+    return [column for column in messages.c if column.name not in _ENCODED]
+
+
+def _encoded(messages: Table) -> ColumnElement[bytes]:
+    """What callers get, or NULL: it was never made, or is of another state than the row's."""
+    current = messages.c.encoded_reports == messages.c.report_count
+    return case((current, messages.c.encoded)).label("encoded")
+
+
+def _by_key(
+    compiled: Compiler, table: Table, columns: Sequence[ColumnElement[Any]] | None = None
+) -> str:
     key = (column == bindparam(column.name) for column in table.primary_key)
-    return compiled(select(table).where(*key, *conditions))
+    return compiled(select(*(columns or table.columns)).where(*key))
 
 
 def _newest_first(
@@ -46,7 +63,7 @@ def _newest_first(
 
 def _last_changed(compiled: Compiler, messages: Table, column: str = "") -> str:
     place = messages.c.changed_position, messages.c.changed_index
-    statement: Select[tuple[object, ...]] = select(messages)
+    statement: Select[tuple[object, ...]] = select(*_state(messages))
     if column:
         statement = statement.where(messages.c[column] == bindparam("wanted"))
     return compiled(
@@ -74,11 +91,13 @@ class Statements(NamedTuple):
     """Every statement over one slot's tables, as SQL with positional parameters."""
 
     message: str
-    message_if_live: str
+    encoded: str
+    """Of the message: instance, id, status, and what callers get if it stands there, else NULL."""
+    encoded_if_live: str
     """No row unless the slot is the live one: the same statement says both."""
-    messages_by_id: str
-    messages_by_id_if_live: str
-    messages_of_ids_if_live: str
+    encoded_by_id: str
+    encoded_by_id_if_live: str
+    encoded_of_ids_if_live: str
     """The same for several ids at once, in any order: see `ids_given`."""
     recipient: str
     feed: str
@@ -116,11 +135,12 @@ class Statements(NamedTuple):
     expire_quarantine: str
     expire_webhooks: str
     pages: dict[str, str]
-    """By table: rows behind a key, in order of key."""
+    """By table: rows behind a key, in order of key; of messages up to `encoded`."""
     clear: dict[str, str]
     """By table: delete so many rows, lowest keys first."""
     by_key: str
-    """Messages behind a key, in order of key; below of one id, of one phone, of one instance."""
+    """Messages behind a key, in order of key: instance, id, phone, status, position of the last
+    change, and `encoded` as above. Below of one id, of one phone, of one instance."""
     by_key_of_id: str
     by_key_of_phone: str
     by_key_of_instance: str
@@ -131,7 +151,7 @@ def _folding(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     """What the projector loads by key, and writes."""
     messages, recipients, feed, quarantine, webhooks, instances = tables
     return {
-        "message": _by_key(compiled, messages),
+        "message": _by_key(compiled, messages, _state(messages)),
         "recipient": _by_key(compiled, recipients),
         "webhook": _by_key(compiled, webhooks),
         "instance": _by_key(compiled, instances),
@@ -148,20 +168,20 @@ def _asking(compiled: Compiler, tables: SlotTables, slot: str) -> dict[str, str]
     """What GetMessageStatus asks."""
     messages = tables.messages
     is_live = select(views.c.live_slot).scalar_subquery() == literal_column(f"'{slot}'")
-    by_id = (
-        select(messages)
-        .where(messages.c.message_id == bindparam("message_id"))
-        .order_by(messages.c.instance)
-        .limit(bindparam("messages_max"))
-    )
+    instance, message_id = messages.c.instance, messages.c.message_id
+    encoded = select(instance, message_id, messages.c.status, _encoded(messages))
+    of_id = message_id == bindparam("message_id")
+    by_key = encoded.where(instance == bindparam("instance"), of_id)
+    by_id = encoded.where(of_id).order_by(instance).limit(bindparam("messages_max"))
     return {
-        "message_if_live": _by_key(compiled, messages, is_live),
-        "messages_by_id": compiled(by_id),
-        "messages_by_id_if_live": compiled(by_id.where(is_live)),
-        "messages_of_ids_if_live": compiled(
-            select(messages)
-            .where(_among(compiled.dialect, messages.c.message_id), is_live)
-            .limit(bindparam("messages_max"))
+        "encoded": compiled(by_key),
+        "encoded_if_live": compiled(by_key.where(is_live)),
+        "encoded_by_id": compiled(by_id),
+        "encoded_by_id_if_live": compiled(by_id.where(is_live)),
+        "encoded_of_ids_if_live": compiled(
+            encoded.where(_among(compiled.dialect, message_id), is_live).limit(
+                bindparam("messages_max")
+            )
         ),
     }
 
@@ -175,7 +195,7 @@ def _among(dialect: Dialect, column: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def ids_given(dialect: Dialect, ids: Sequence[str]) -> str | list[str]:
-    """The parameter of `messages_of_ids_if_live`, before the most rows there may be."""
+    """The parameter of `encoded_of_ids_if_live`, before the most rows there may be."""
     return json.dumps(ids) if dialect is Dialect.SQLITE else list(ids)
 
 
@@ -220,11 +240,15 @@ def _walking(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     """Runs of rows that are merged: messages in order of key, reports in log order."""
     messages, feed = tables.messages, tables.feed
     key = messages.c.instance, messages.c.message_id
+    told = messages.c.phone, messages.c.status, messages.c.changed_position
     behind = tuple_(*key) > tuple_(bindparam("after_instance"), bindparam("after_id"))
 
     def by_key(*conditions: ColumnElement[bool]) -> str:
         return compiled(
-            select(messages).where(*conditions).order_by(*key).limit(bindparam("rows_max"))
+            select(*key, *told, _encoded(messages))
+            .where(*conditions)
+            .order_by(*key)
+            .limit(bindparam("rows_max"))
         )
 
     return {
@@ -348,7 +372,10 @@ def _removing(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
 def _page(compiled: Compiler, table: Table) -> str:
     key = list(table.primary_key)
     behind = tuple_(*key) > tuple_(*(bindparam(f"after_{column.name}") for column in key))
-    return compiled(select(table).where(behind).order_by(*key).limit(bindparam("rows_max")))
+    columns: list[ColumnElement[Any]] = list(table.columns)
+    if "encoded" in table.c:
+        columns = [*_state(table), _encoded(table)]
+    return compiled(select(*columns).where(behind).order_by(*key).limit(bindparam("rows_max")))
 
 
 def _clear(compiled: Compiler, table: Table) -> str:

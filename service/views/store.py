@@ -4,7 +4,7 @@ Both halves are synchronous and are each used by one thread at a time. Reads rai
 ViewsUnavailable if the store cannot be read.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -48,10 +48,21 @@ class FeedPage(NamedTuple):
     """How far the page looked; the next one goes on behind it."""
 
 
+class EncodedMessage(NamedTuple):
+    """A message as callers get it."""
+
+    instance: str
+    message_id: str
+    status: int
+    """As in Status."""
+    encoded: bytes
+    """A MessageStatus."""
+
+
 class SnapshotPage(NamedTuple):
     generation: int
     """Of the views the messages are of."""
-    messages: list[Message]
+    messages: list[EncodedMessage]
     end: MessageKey | None
     """How far the page looked; None once nothing is left."""
 
@@ -85,6 +96,9 @@ class ViewsBatch(msgspec.Struct, frozen=True, gc=False):
     """Messages whose rows here are left out first: what is kept of them is in this batch."""
     released: Collection[Position] = ()
     """Events that leave quarantine."""
+    encoded: Mapping[MessageKey, bytes] = {}
+    """Some of the messages as callers get them; the others are encoded whenever they are asked
+    for."""
 
 
 class FeedFilter(msgspec.Struct, frozen=True, gc=False):
@@ -98,21 +112,17 @@ class FeedFilter(msgspec.Struct, frozen=True, gc=False):
     """Also the reports that changed nothing."""
 
     def matches(self, row: FeedRow) -> bool:
-        return (
-            (row.changed or self.unchanged)
-            and (not self.instances or row.instance in self.instances)
-            and (not self.message_ids or row.message_id in self.message_ids)
-            and (not self.phones or row.phone in self.phones)
-            and (not self.statuses or row.status in self.statuses)
+        return (row.changed or self.unchanged) and self.matches_message(
+            row.instance, row.message_id, row.phone, row.status
         )
 
-    def matches_message(self, message: Message) -> bool:
+    def matches_message(self, instance: str, message_id: str, phone: str, status: int) -> bool:
         """Does it belong into a snapshot?"""
         return (
-            (not self.instances or message.instance in self.instances)
-            and (not self.message_ids or message.message_id in self.message_ids)
-            and (not self.phones or message.phone in self.phones)
-            and (not self.statuses or message.status in self.statuses)
+            (not self.instances or instance in self.instances)
+            and (not self.message_ids or message_id in self.message_ids)
+            and (not self.phones or phone in self.phones)
+            and (not self.statuses or status in self.statuses)
         )
 
 
@@ -266,7 +276,7 @@ class ViewsReader(Protocol):
 
     def messages_by_id(
         self, message_id: str, instances: Collection[str], messages_max: int
-    ) -> list[Message]:
+    ) -> list[EncodedMessage]:
         """Those of these instances, or of all, that hold the id, in order, at most so many.
 
         With instances it costs a look-up each, whatever others hold.
@@ -275,7 +285,7 @@ class ViewsReader(Protocol):
 
     def messages_of_ids(
         self, ids: Sequence[str], instances: Collection[str], messages_max: int
-    ) -> dict[str, list[Message]]:
+    ) -> dict[str, list[EncodedMessage]]:
         """The same for several ids, each given once; in any order where there are several."""
         ...
 

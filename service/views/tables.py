@@ -72,6 +72,11 @@ def _messages(slot: str) -> Table:
         Column("changed_index", BigInteger, nullable=False),
         Column("first_position", BigInteger, nullable=False),
         Column("first_index", BigInteger, nullable=False),
+        # A MessageStatus, as callers get it: to make one takes longer than to find one. It says
+        # what the other columns do if it was made of as many reports as they were; a program that
+        # knows nothing of it leaves it behind.
+        Column("encoded", LargeBinary),
+        Column("encoded_reports", Integer),
         Index(f"messages_{slot}_by_id", "message_id", "instance"),
         # Listings are newest change first, of all, or of one instance, phone or status. With
         # a row id the table's key is not repeated in each of these.

@@ -111,7 +111,14 @@ class SlotWriter(ABC):
         many = self._connection.executemany
         self._leave(into, batch.refolded, reports=True)
         many(into.release, [(position,) for position in batch.released])
-        many(into.upsert_message, map(rows.message_row, batch.messages))
+        encoded = batch.encoded.get
+        many(
+            into.upsert_message,
+            (
+                rows.message_row(one, encoded(MessageKey(one.instance, one.message_id)))
+                for one in batch.messages
+            ),
+        )
         many(into.upsert_recipient, (rows.recipient_row(*pair) for pair in batch.recipients))
         many(into.insert_feed, map(rows.feed_row, batch.feed))
         many(into.upsert_quarantine, batch.quarantine)

@@ -11,6 +11,7 @@ from service.domain.progress import Progress
 from service.domain.status import Status
 from service.domain.webhook import WebhookUpdate
 from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.wire import frames
 from service.wire.cursor import CursorCodec
 
 _US_PER_S = 1_000_000
@@ -24,15 +25,9 @@ def timestamp(time_us: int) -> Timestamp:
 
 def message_status(message: Message, cursors: CursorCodec) -> pb.MessageStatus:
     """The message; its cursor is that of the report that last changed it."""
+    # Field by field, and where it stays: a part that is made first and then handed over is copied,
+    # and with that a message cost three times as much.
     encoded = pb.MessageStatus()
-    put_message(encoded, message, cursors)
-    return encoded
-
-
-def put_message(encoded: pb.MessageStatus, message: Message, cursors: CursorCodec) -> None:
-    """The same into an empty one that stands where it will stay."""
-    # Field by field, and where it will stay: a message that is made first and then handed over is
-    # copied, and with that each change cost three times as much.
     current = message.stage(message.status)
     assert current is not None
     encoded.instance = message.instance
@@ -57,6 +52,12 @@ def put_message(encoded: pb.MessageStatus, message: Message, cursors: CursorCode
             encoded.failure.code = message.failure_code
             encoded.failure.reason = message.failure_reason
             _put_time(encoded.failure.occur_time, stage.occur_time_us)
+    return encoded
+
+
+def message(value: Message, cursors: CursorCodec) -> bytes:
+    """The same as bytes."""
+    return message_status(value, cursors).SerializeToString()
 
 
 def recipient(value: Recipient) -> pb.Recipient:
@@ -73,22 +74,15 @@ def _put_recipient(encoded: pb.Recipient, value: Recipient) -> None:
     _put_time(encoded.receive_time, value.receive_time_us)
 
 
-def status_change(folded: Folded, report: Report, cursors: CursorCodec) -> pb.StatusChange:
-    """What a watcher gets for the report that was folded."""
-    encoded = pb.StatusChange()
-    put_message(encoded.message, folded.message, cursors)
-    encoded.previous_status = _status(folded.previous_status)
+def status_change(message: bytes, folded: Folded, report: Report, cursors: CursorCodec) -> bytes:
+    """What a watcher gets for the report that was folded; `message` is the folded one, encoded."""
+    about = pb.StatusChange(
+        previous_status=_status(folded.previous_status),
+        cursor=cursors.encode(report.place, report.receive_time_us),
+    )
     if folded.recipient is not None:
-        _put_recipient(encoded.recipient, folded.recipient)
-    encoded.cursor = cursors.encode(report.place, report.receive_time_us)
-    return encoded
-
-
-def in_snapshot(message: Message, cursor: str, cursors: CursorCodec) -> bytes:
-    """An encoded StatusChange of a message as it is; `cursor` names its place in the snapshot."""
-    encoded = pb.StatusChange(cursor=cursor)
-    put_message(encoded.message, message, cursors)
-    return encoded.SerializeToString()
+        _put_recipient(about.recipient, folded.recipient)
+    return frames.of_message(message) + about.SerializeToString()
 
 
 def status_report(folded: Folded, report: Report, cursors: CursorCodec) -> pb.StatusReport:

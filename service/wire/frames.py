@@ -1,7 +1,8 @@
-"""Watch frames as bytes, so that one encoding serves every watcher it goes to.
+"""Messages and watch frames as bytes, so that one encoding serves everybody it goes to.
 
-A `StatusChange` is encoded once, by the projector, and stored. A `Changes` frame is then built
-by putting length-delimited fields in a row, which is what serialising the whole frame would give:
+A `MessageStatus` and the `StatusChange` that holds it are encoded once, by the projector, and
+stored. Responses and `Changes` frames are then built by putting length-delimited fields in a row,
+which is what serialising the whole would give:
 https://protobuf.dev/programming-guides/encoding/#length-types (read 2026-11-22).
 """
 
@@ -17,6 +18,8 @@ def _tag(field_number: int) -> bytes:
     return bytes([field_number << 3 | _LENGTH_DELIMITED])
 
 
+_MESSAGE = _tag(pb.StatusChange.MESSAGE_FIELD_NUMBER)
+_CHANGE_CURSOR = _tag(pb.StatusChange.CURSOR_FIELD_NUMBER)
 _CURSOR = _tag(pb.WatchStatusesResponse.CURSOR_FIELD_NUMBER)
 _CHANGES = _tag(pb.WatchStatusesResponse.CHANGES_FIELD_NUMBER)
 _CHANGE = _tag(pb.Changes.CHANGES_FIELD_NUMBER)
@@ -24,17 +27,26 @@ CHANGE_OVERHEAD_BYTES = 5
 """At most this much stands around an encoded change in a frame: a tag and a length."""
 
 
+def of_message(encoded: bytes) -> bytes:
+    """An encoded MessageStatus as the first field of what holds it: a change, or a response."""
+    return _MESSAGE + _varint(len(encoded)) + encoded
+
+
+def in_snapshot(message: bytes, cursor: str) -> bytes:
+    """A StatusChange of an encoded message as it is; `cursor` names its place in the snapshot."""
+    text = cursor.encode("ascii")
+    return b"".join([of_message(message), _CHANGE_CURSOR, _varint(len(text)), text])
+
+
 def changes(encoded_changes: Sequence[bytes], cursor: str) -> bytes:
     """A Changes frame of at least one encoded StatusChange."""
-    parts = [part for change in encoded_changes for part in (_head(len(change)), change)]
+    parts = [part for change in encoded_changes for part in (_change_head(len(change)), change)]
     body = b"".join(parts)
     text = cursor.encode("ascii")
     return b"".join([_CURSOR, _varint(len(text)), text, _CHANGES, _varint(len(body)), body])
 
 
-@lru_cache(maxsize=8_192)
-def _head(size: int) -> bytes:
-    """What stands before a change of that size. Few sizes make up nearly all of a feed."""
+def _change_head(size: int) -> bytes:
     return _CHANGE + _varint(size)
 
 
@@ -68,7 +80,9 @@ def closing(cursor: str, reason: pb.ClosingReason.ValueType) -> bytes:
     ).SerializeToString()
 
 
+@lru_cache(maxsize=8_192)
 def _varint(value: int) -> bytes:
+    # Remembered: few sizes make up nearly all of a feed.
     encoded = bytearray()
     while value > 127:
         encoded.append(value & 127 | 128)

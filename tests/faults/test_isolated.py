@@ -49,7 +49,7 @@ async def test_nobody_awaits_a_transport_that_takes_nothing(site: WatchSite, kin
     cursors = [await site.post(message_id, "READ") for message_id in message_ids]
     await live.until_changes(_SOME)
     behind = await site.all_from(pb.WatchStatusesRequest(snapshot=True))
-    answer = (await wait).message
+    answer = pb.WaitForStatusResponse.FromString(await wait).message
     asked = await site.get(message_ids[0], min_cursor=cursors[-1])
     site.core.hub.drain()
     await live.until("closing")

@@ -41,8 +41,8 @@ def tamper(site: RebuildSite, sql: str, *parameters: Any) -> None:
 EXTRA = {
     "messages": "INSERT INTO messages_{0} SELECT instance, 'X', phone, is_group, status, "
     "provider_status, stages, recipient_count, failure_code, failure_reason, report_count, "
-    "update_time_us, changed_position, changed_index, first_position, first_index "
-    "FROM messages_{0} LIMIT 1",
+    "update_time_us, changed_position, changed_index, first_position, first_index, encoded, "
+    "encoded_reports FROM messages_{0} LIMIT 1",
     "recipients": "INSERT INTO recipients_{0} VALUES ('acme', 'X', '77', 70, 'READ', 1, 1)",
     "feed": "INSERT INTO feed_{0} VALUES (1, 4000000, 1, 'acme', 'X', '', 40, TRUE, x'00', x'00')",
     "quarantine": "INSERT INTO quarantine_{0} VALUES (99999, 'acme', 2, 1)",

@@ -30,7 +30,7 @@ from tests.retention_site import live_rows
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
-SERVED = {"e0003": {"e0002", "e0003"}, "v0003": {"v0002", "v0003"}}
+SERVED = {"e0003": {"e0002", "e0003"}, "v0004": {"v0002", "v0003", "v0004"}}
 """Programs that may use a store of each revision: older ones only where a migration only adds."""
 
 NOT_DATA = {"alembic_version", "served_revision", "sqlite_sequence"}

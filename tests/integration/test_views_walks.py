@@ -13,9 +13,9 @@ from service import errors
 from service.domain.events import Place, Position
 from service.domain.message import Message, MessageKey
 from service.domain.status import Status
-from service.views.store import FeedFilter, FeedRow, ViewsReader, ViewsWriter
+from service.views.store import EncodedMessage, FeedFilter, FeedRow, ViewsReader, ViewsWriter
 from tests.domain_values import message
-from tests.view_stores import VIEW_STORES, batch, feed_entry, mark
+from tests.view_stores import VIEW_STORES, as_told, batch, feed_entry, mark
 
 PLENTY = 1_000_000_000
 HEAD = 8
@@ -147,7 +147,7 @@ def test_pages_of_a_snapshot_hold_every_wanted_message_once(
         message(key[1], instance=key[0], phone=phone, status=status, changed_at=Place(Position(at)))
         for (key, phone), status, at in zip(PHONES.items(), statuses, changed_at, strict=True)
     ]
-    found: list[Message] = []
+    found: list[EncodedMessage] = []
     with TemporaryDirectory() as folder:
         views = VIEW_STORES[kind](Path(folder))
         with closing(views.open_writer()) as writer, closing(views.open_reader()) as reader:
@@ -161,7 +161,7 @@ def test_pages_of_a_snapshot_hold_every_wanted_message_once(
                 after = page.end
 
     expected = [
-        one
+        as_told(one)
         for one in sorted(messages, key=lambda one: (one.instance, one.message_id))
         if one.changed_at.position <= as_of and _matches(one, wanted)
     ]
@@ -183,7 +183,8 @@ def test_a_snapshot_goes_by_code_point(
         for key in [BEFORE_ALL, *keys]
     ]
 
-    assert behind == [messages[at:] for at in range(len(keys) + 1)]
+    told = [as_told(one) for one in messages]
+    assert behind == [told[at:] for at in range(len(keys) + 1)]
 
 
 def test_a_named_message_is_found_however_long_the_stretch(
@@ -225,4 +226,5 @@ def test_a_snapshot_from_before_what_is_kept_is_refused(
         views_reader.snapshot(BEFORE_ALL, Position(3), FeedFilter(), 10)
 
     assert [] == views_reader.snapshot(BEFORE_ALL, Position(4), FeedFilter(), 10).messages
-    assert messages == views_reader.snapshot(BEFORE_ALL, Position(6), FeedFilter(), 10).messages
+    told = [as_told(one) for one in messages]
+    assert told == views_reader.snapshot(BEFORE_ALL, Position(6), FeedFilter(), 10).messages

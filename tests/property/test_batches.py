@@ -13,6 +13,7 @@ from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.webhook import WebhookUpdate
 from service.projector.batch import fold_events
 from service.views.store import Checkpoint, FeedEntry, QuarantineRow
+from service.wire import encode
 from service.wire.cursor import CursorCodec
 from tests.domain_values import NOW_US
 
@@ -70,6 +71,10 @@ class Views:
         assert taken == 1 or len(batch.feed) <= reports_max
         for message in batch.messages:
             self.known_messages[MessageKey(message.instance, message.message_id)] = message
+        assert batch.encoded == {
+            MessageKey(one.instance, one.message_id): encode.message(one, CURSORS)
+            for one in batch.messages
+        }
         for key, recipient in batch.recipients:
             self.known_recipients[RecipientKey(*key, recipient.participant)] = recipient
         self.known_instances |= {each.instance: each for each in batch.instances}

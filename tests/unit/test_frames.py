@@ -7,16 +7,20 @@ from hypothesis import strategies as st
 from service.domain.message import Folded, Message, Recipient, Report
 from service.domain.status import Status
 from service.gen.plugchat.status.v1 import status_pb2 as pb
-from service.wire import frames
+from service.wire import encode, frames
 from service.wire.cursor import CursorCodec
-from service.wire.encode import status_change
 from tests import domain_values
 
 CODEC = CursorCodec("0123456789abcdef" * 2)
 
+
+def _change(folded: Folded, report: Report) -> bytes:
+    return encode.status_change(encode.message(folded.message, CODEC), folded, report, CODEC)
+
+
 changes = st.builds(
-    lambda message, recipient, previous, report: status_change(
-        Folded(message, recipient, previous, changed=True), report, CODEC
+    lambda message, recipient, previous, report: pb.StatusChange.FromString(
+        _change(Folded(message, recipient, previous, changed=True), report)
     ),
     domain_values.messages(),
     st.none() | domain_values.recipients,
@@ -37,6 +41,25 @@ def test_a_frame_is_what_serialising_it_whole_gives(
 
     assert whole == pb.WatchStatusesResponse.FromString(frame)
     assert whole.SerializeToString() == frame
+
+
+@given(domain_values.messages(), cursors)
+def test_what_holds_a_message_is_what_serialising_it_whole_gives(
+    message: Message, cursor: str
+) -> None:
+    """Responses and changes put together around an encoded message have the bytes of the same
+    built whole."""
+    encoded = encode.message(message, CODEC)
+    status = pb.MessageStatus.FromString(encoded)
+
+    held = frames.of_message(encoded)
+
+    assert pb.GetMessageStatusResponse(message=status).SerializeToString() == held
+    assert pb.WaitForStatusResponse(message=status).SerializeToString() == held
+    several = pb.BatchGetMessageStatusesResponse(messages=[status, status])
+    assert several.SerializeToString() == held + held
+    change = pb.StatusChange(message=status, cursor=cursor)
+    assert change.SerializeToString() == frames.in_snapshot(encoded, cursor)
 
 
 @given(st.lists(st.integers(0, 40_000), min_size=1, max_size=4), cursors)
@@ -99,7 +122,7 @@ def test_a_change_carries_the_state_right_after_its_report(
     times = {stage.status: stage for stage in message.stages}
     current, failed = times[message.status], times.get(Status.FAILED)
 
-    change = pb.StatusChange.FromString(status_change(folded, report, CODEC).SerializeToString())
+    change = pb.StatusChange.FromString(_change(folded, report))
     said = change.message
 
     assert (message.instance, message.message_id, message.phone, message.group) == (
