@@ -14,6 +14,7 @@ import signal
 import threading
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -71,7 +72,9 @@ def run(config: Config, parent: Parent | None = None) -> None:
     fewer = limits != config.limits
     config = replace(config, limits=limits)
     receiver = Receiver.forked(config) if "ingress" in config.roles else None
-    asyncio.run(_serve(config, receiver, parent, fewer=fewer))
+    # Connections for the operations routes are taken here where there is no receiver.
+    takes_tls = receiver is None and config.http_tls_cert is not None
+    interpreter.run(_serve(config, receiver, parent, fewer=fewer), takes_tls=takes_tls)
 
 
 async def _serve(
@@ -276,8 +279,9 @@ class Application:
             cursors=core.cursors,
             clock=self._clock,
             limits=config.limits,
-            stall_s=config.watcher_stall_s,
-            stalls=Deadlines(config.watcher_stall_s),
+            stalls=Deadlines(
+                config.watcher_stall_s, partial(errors.WatcherStalled, config.watcher_stall_s)
+            ),
         )
         watchers = Watchers(shared, self._metrics, config.watchers_max)
         tokens = PageTokens(core.identity)

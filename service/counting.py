@@ -81,7 +81,7 @@ class RpcCounts:
         self.sent = 0
         """Frames of a stream."""
         self.seconds = Durations()
-        """Of unary calls."""
+        """From the call's headers to its end; told of unary calls."""
 
 
 class CallCounts(Collector):

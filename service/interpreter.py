@@ -1,7 +1,12 @@
 """What a process that serves asks of Python itself."""
 
+import asyncio
 import gc
 import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import uvloop
 
 from service.config import Limits
 
@@ -9,6 +14,16 @@ from service.config import Limits
 def allow_depth(limits: Limits) -> None:
     """The JSON parsers take a level of recursion for each level of nesting they accept."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), limits.recursion_max))
+
+
+def run(work: Coroutine[Any, Any, None], *, takes_tls: bool) -> None:
+    """To its end, on a loop of its own. `takes_tls`: it accepts connections of HTTPS.
+
+    On uvloop a call costs a fifth less, and a callback a tenth. But there what comes in before TLS
+    has taken over an accepted connection is lost, however early the connection is paused
+    (uvloop 0.23, seen 2026-11-23).
+    """
+    (asyncio.run if takes_tls else uvloop.run)(work)
 
 
 def calm_collection() -> None:

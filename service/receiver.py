@@ -181,7 +181,8 @@ def _receive(config: Config, end: socket.socket) -> None:
         _die_with_parent()
         end.setblocking(False)
         interpreter.allow_depth(config.limits)
-        asyncio.run(_Receiving(config, SystemClock()).run(end))
+        takes_tls = config.http_tls_cert is not None
+        interpreter.run(_Receiving(config, SystemClock()).run(end), takes_tls=takes_tls)
         code = 0
     except BaseException:  # noqa: BLE001
         _log.exception("the receiving process failed")

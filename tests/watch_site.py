@@ -21,13 +21,14 @@ from service.core import Core
 from service.domain.events import EventKind, NewEvent
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.telemetry import Metrics
+from tests.call_context import CallContext
 from tests.calls import callback
 from tests.stores import settings_of
 
 DEADLINE_S = 20.0
 """Far more than any of it takes; a test that waits longer has found a hang."""
 
-CALL = Call(LOCAL, float("inf"), "here")
+CALL = Call(LOCAL, CallContext())
 
 
 async def _at_once(_: pb.WatchStatusesResponse) -> None:
@@ -116,8 +117,7 @@ class WatchSite:
             cursors=core.cursors,
             clock=SystemClock(),
             limits=limits,
-            stall_s=DEADLINE_S,
-            stalls=Deadlines(DEADLINE_S),
+            stalls=Deadlines(DEADLINE_S, TimeoutError),
         )
         self.watchers = Watchers(self.shared, self.metrics, watchers_max=1_000)
         self.statuses = MessageStatuses(core.views, core.hub, starts, limits, self.metrics)

@@ -9,6 +9,8 @@ do it: the receiving process, group commit, fsync, token check and metrics inclu
 import asyncio
 from collections.abc import Sequence
 
+import uvloop
+
 from service import config, interpreter
 from service.cli.options import given_settings
 from service.eventlog.group_commit import GroupCommit
@@ -38,7 +40,7 @@ async def serve(settings: config.Config, receiver: Receiver) -> None:
 
 def main() -> None:
     settings = config.load(given_settings({}))
-    asyncio.run(serve(settings, Receiver.forked(settings)))
+    uvloop.run(serve(settings, Receiver.forked(settings)))
 
 
 if __name__ == "__main__":

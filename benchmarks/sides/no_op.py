@@ -1,8 +1,7 @@
 """What the stack itself allows: a handler mounted in Litestar that reads, checks and answers."""
 
-import asyncio
-
 import msgspec
+import uvloop
 from litestar import asgi
 from litestar.types import Receive, Scope, Send
 
@@ -33,7 +32,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 def main() -> None:
     taken = plain_http.listening()
     print(plain_http.address_of(taken), flush=True)
-    asyncio.run(plain_http.serve(answer, taken))
+    uvloop.run(plain_http.serve(answer, taken))
 
 
 if __name__ == "__main__":

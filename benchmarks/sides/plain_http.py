@@ -23,7 +23,7 @@ async def serve(handler: ASGIRouteHandler, taken: socket.socket) -> None:
     settings = uvicorn.Config(
         Litestar([handler], openapi_config=None, logging_config=None),
         http="httptools",
-        loop="asyncio",
+        loop="uvloop",
         ws="none",
         lifespan="off",
         log_level="warning",

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import uvloop
 from litestar import asgi
 from litestar.types import Receive, Scope, Send
 
@@ -58,4 +59,4 @@ async def serve(file: int) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryFile(buffering=0) as appended:
-        asyncio.run(serve(appended.fileno()))
+        uvloop.run(serve(appended.fileno()))

@@ -84,6 +84,8 @@ class Access:
 
     def __init__(self, config: Config, clock: Clock) -> None:
         """Raises ConfigInvalid, without showing a digest, for a file that cannot be used."""
+        self.open = config.api_tokens_file is None
+        """There are no tokens, so that every caller is LOCAL."""
         self._file: WatchedFile[Mapping[bytes, Caller]] | None = None
         if config.api_tokens_file is not None:
             self._file = WatchedFile(
@@ -93,11 +95,6 @@ class Access:
                 clock,
                 bytes_max=config.limits.watched_file_bytes_max,
             )
-
-    @property
-    def open(self) -> bool:
-        """Are there no tokens, so that every caller is LOCAL?"""
-        return self._file is None
 
     def admit(self, metadata: Metadata, role: Role) -> Caller:
         """Whose token the metadata carries. Raises TokenMissing, TokenInvalid, RoleRequired."""

@@ -44,10 +44,20 @@ class Call(NamedTuple):
     """What a handler may know about the call it serves."""
 
     caller: Caller
-    time_left_s: float
-    """Until shortly before the caller's deadline; infinite if it set none, and for streams."""
-    peer: str
-    """Where a stream's caller is, as gRPC names it; empty for unary calls, which never ask."""
+    context: Context
+
+    @property
+    def time_left_s(self) -> float:
+        """Until shortly before the caller's deadline; infinite if it set none."""
+        time_left_s: float | None = self.context.time_remaining()
+        if time_left_s is None:
+            return float("inf")
+        return time_left_s - min(_DEADLINE_MARGIN_S, _DEADLINE_MARGIN * time_left_s)
+
+    @property
+    def peer(self) -> str:
+        """Where the caller is, as gRPC names it."""
+        return str(self.context.peer())
 
 
 class Rpc(NamedTuple):
@@ -115,7 +125,10 @@ class Policy:
         # Nor must those be in the way who need no token.
         self._health_calls = Lane(Limit("health_calls_max", limits.health_calls_max), None)
         self._reflections = Lane(Limit("reflections_max", limits.reflections_max), None)
-        self._arrivals = Deadlines(limits.request_s)
+        self._arrivals = Deadlines(
+            limits.request_s,
+            lambda: LimitExceeded("request_s", limits.request_s, "the request did not arrive"),
+        )
         self._under_way = 0
         self._told_s = -_TELL_S
         self._draining = False
@@ -134,16 +147,17 @@ class Policy:
     def unary(self, rpc: Rpc, parse: Parse, handle: UnaryHandler, *, waits: bool = False) -> Serve:
         """`waits`: calls that mostly wait for something to happen, limited apart."""
         lane = self._health_calls if rpc.role is None else self._waits if waits else self._calls
-        counts = self._counts_of(rpc)
-        name = f"{rpc.service}/{rpc.method}"
 
-        async def respond(context: Context) -> Any:
+        async def respond(_requests: Any, context: Context) -> Any:
             caller = self._admitted(rpc, context)
             lane.take(caller)
             self._under_way += 1
             try:
-                request = await self._request(parse, context)
-                response = await handle(request, Call(caller, _time_left_s(context), ""))
+                # Read here, because gRPC waits for a request without end, and before the token was
+                # looked at.
+                with self._arrivals:
+                    encoded = await context.read()
+                response = await handle(_parsed(parse, encoded), Call(caller, context))
             finally:
                 lane.give_back(caller)
                 self._ended()
@@ -151,24 +165,13 @@ class Policy:
                 self._still_admitted(rpc, caller)
             return response
 
-        async def serve(_requests: Any, context: Context) -> Any:
-            begun_s = self._clock.monotonic_s()
-            try:
-                if not self._tracing.on:
-                    return await self._answered(rpc, counts, context, respond(context))
-                metadata = context.invocation_metadata() or ()
-                with self._tracing.serving(name, metadata) as span:
-                    return await self._answered(rpc, counts, context, respond(context), span)
-            finally:
-                counts.seconds.add(self._clock.monotonic_s() - begun_s)
-
-        return serve
+        return self._answering(rpc, respond)
 
     def stream(self, rpc: Rpc, parse: Parse, handle: StreamHandler) -> Serve:
         """One request, any number of frames. Whoever needs a token is counted by the handler."""
         counts = self._counts_of(rpc)
 
-        async def respond(context: Context) -> None:
+        async def respond(_requests: Any, context: Context) -> None:
             caller = self._admitted(rpc, context)
 
             async def write(frame: bytes) -> None:
@@ -176,23 +179,24 @@ class Policy:
                 await _written(context, frame)
                 counts.sent += 1
 
-            call = Call(caller, float("inf"), context.peer())
+            async def request() -> Any:
+                with self._arrivals:
+                    encoded = await context.read()
+                return _parsed(parse, encoded)
+
+            call = Call(caller, context)
             if rpc.role is None:
                 with self._health_calls.place(caller):
-                    await handle(await self._request(parse, context), call, write)
+                    await handle(await request(), call, write)
             else:
                 with self._calls.place(caller):
-                    request = await self._request(parse, context)
-                await handle(request, call, write)
+                    asked = await request()
+                await handle(asked, call, write)
 
-        async def serve(_requests: Any, context: Context) -> None:
-            await self._answered(rpc, counts, context, respond(context))
-
-        return serve
+        return self._answering(rpc, respond)
 
     def conversation(self, rpc: Rpc, converse: Callable[[Any, Context], Any]) -> Serve:
         """A servicer of gRPC's own that answers many requests on a stream."""
-        counts = self._counts_of(rpc)
 
         async def respond(requests: Any, context: Context) -> None:
             caller = self._admitted(rpc, context)
@@ -201,10 +205,7 @@ class Policy:
                     self._still_admitted(rpc, caller)
                     await _written(context, response)
 
-        async def serve(requests: Any, context: Context) -> None:
-            await self._answered(rpc, counts, context, respond(requests, context))
-
-        return serve
+        return self._answering(rpc, respond)
 
     def _admitted(self, rpc: Rpc, context: Context) -> Caller:
         if rpc.role is None:
@@ -220,21 +221,6 @@ class Policy:
         if rpc.role is not None:
             self._access.check(caller, rpc.role)
 
-    async def _request(self, parse: Parse, context: Context) -> Any:
-        """What is asked. Read here, because gRPC waits for a request without end, and before the
-        token was looked at; parsed here, because its own answer would carry no reason."""
-        try:
-            encoded = await self._arrivals.keep(context.read())
-        except TimeoutError:
-            limit_s = self._limits.request_s
-            raise LimitExceeded("request_s", limit_s, "the request did not arrive") from None
-        if encoded is grpc.aio.EOF:
-            raise FieldsInvalid(("", "the request is missing"))
-        try:
-            return parse(encoded)
-        except DecodeError:
-            raise FieldsInvalid(("", "the request is not a message of this rpc")) from None
-
     def _ended(self) -> None:
         self._under_way -= 1
         if not self._under_way:
@@ -243,38 +229,46 @@ class Policy:
     def _counts_of(self, rpc: Rpc) -> RpcCounts:
         return self._metrics.calls.of(rpc.kind, rpc.service, rpc.method)
 
-    async def _answered(
-        self,
-        rpc: Rpc,
-        counts: RpcCounts,
-        context: Context,
-        work: Awaitable[Any],
-        span: Span | None = None,
-    ) -> Any:
-        counts.started += 1
-        code = grpc.StatusCode.OK
-        try:
-            return await work
-        except PlugstatusError as error:
-            answer = self._known(rpc, error)
-            code = answer.code
-        except _CallerLeft:
-            code = grpc.StatusCode.CANCELLED
+    def _answering(self, rpc: Rpc, respond: Serve) -> Serve:
+        """Its errors told, all of it counted; timed and traced if it is unary."""
+        counts, monotonic_s = self._counts_of(rpc), self._clock.monotonic_s
+
+        async def serve(requests: Any, context: Context, span: Span | None = None) -> Any:
+            counts.started += 1
+            begun_s = monotonic_s()
+            code = "OK"
+            try:
+                return await respond(requests, context)
+            except PlugstatusError as error:
+                answer = self._known(rpc, error)
+                code = answer.code.name
+            except _CallerLeft:
+                code = "CANCELLED"
+                return None
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception:  # noqa: BLE001
+                answer = self._defect(rpc)
+                code = answer.code.name
+            finally:
+                counts.handled[code] += 1
+                counts.seconds.add(monotonic_s() - begun_s)
+                if span is not None:
+                    _tell(span, grpc.StatusCode[code])
+            await context.abort(answer.code, answer.message, answer.trailers)
             return None
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception:  # noqa: BLE001
-            answer = self._defect(rpc)
-            code = answer.code
-        finally:
-            counts.handled[code.name] += 1
-            if span is not None:
-                span.tell(rpc_system="grpc", rpc_grpc_status__code=code.value[0])
-                if code in _OUR_FAULTS:
-                    span.failed()
-        await context.abort(answer.code, answer.message, answer.trailers)
-        return None
+
+        if rpc.kind != "unary" or not self._tracing.on:
+            return serve
+        name = f"{rpc.service}/{rpc.method}"
+
+        async def traced(requests: Any, context: Context) -> Any:
+            metadata = context.invocation_metadata() or ()
+            with self._tracing.serving(name, metadata) as span:
+                return await serve(requests, context, span)
+
+        return traced
 
     def _known(self, rpc: Rpc, error: PlugstatusError) -> api_errors.Answer:
         now_s = self._clock.monotonic_s()
@@ -293,11 +287,20 @@ class Policy:
         return api_errors.internal(error_id)
 
 
-def _time_left_s(context: Context) -> float:
-    time_left_s: float | None = context.time_remaining()
-    if time_left_s is None:
-        return float("inf")
-    return time_left_s - min(_DEADLINE_MARGIN_S, _DEADLINE_MARGIN * time_left_s)
+def _parsed(parse: Parse, encoded: Any) -> Any:
+    """What is asked. Parsed here, because gRPC's own answer would carry no reason."""
+    if encoded is grpc.aio.EOF:
+        raise FieldsInvalid(("", "the request is missing"))
+    try:
+        return parse(encoded)
+    except DecodeError:
+        raise FieldsInvalid(("", "the request is not a message of this rpc")) from None
+
+
+def _tell(span: Span, code: grpc.StatusCode) -> None:
+    span.tell(rpc_system="grpc", rpc_grpc_status__code=code.value[0])
+    if code in _OUR_FAULTS:
+        span.failed()
 
 
 async def _written(context: Context, frame: Any) -> None:

@@ -4,66 +4,61 @@ A timer for every request and for every frame is a tenth of what a short call or
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable
-from typing import Any, TypeVar
-
-ResultT = TypeVar("ResultT")
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
 
 _LOOK_S = 0.25
 """How late something may be given up; small against the seconds it may last."""
 
 
-class _Under:
-    """Work under way."""
-
-    __slots__ = ("begun_s", "given_up", "task")
-
-    def __init__(self, task: "asyncio.Task[Any] | None", begun_s: float) -> None:
-        self.task = task
-        """None once it has ended."""
-        self.begun_s = begun_s
-        self.given_up = False
-
-
 class Deadlines:
-    """For work that may all last equally long. Bound to the running loop of its first use."""
+    """Blocks that may all last equally long: `with deadlines: …`, one at a time in a task.
 
-    def __init__(self, limit_s: float) -> None:
+    Bound to the running loop of its first use.
+    """
+
+    def __init__(self, limit_s: float, overdue: Callable[[], Exception]) -> None:
+        """`overdue` makes what is raised in place of a block that took too long."""
         self._limit_s = limit_s
-        self._under_way: deque[_Under] = deque()
-        """In the order in which it began, what has ended among it."""
+        self._overdue = overdue
+        self._begun_s: dict[asyncio.Task[Any], float] = {}
+        """Of the tasks inside, in the order in which they came."""
         self._looking = False
 
-    async def keep(self, work: Awaitable[ResultT]) -> ResultT:
-        """What the work returns. Raises TimeoutError if it takes too long; then it is cancelled."""
-        loop = asyncio.get_running_loop()
+    def __enter__(self) -> None:
         task = asyncio.current_task()
-        one = _Under(task, loop.time())
-        self._under_way.append(one)
+        assert task is not None
+        self._begun_s[task] = time.monotonic()
         if not self._looking:
             self._looking = True
-            loop.call_later(min(_LOOK_S, self._limit_s), self._look, loop)
-        try:
-            return await work
-        except asyncio.CancelledError:
-            # As asyncio.timeout does it: unless somebody else cancels too.
-            if one.given_up and task is not None and not task.uncancel():
-                raise TimeoutError from None
-            raise
-        finally:
-            one.task = None
+            self._look_later()
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        overdue_s = loop.time() - self._limit_s
-        while self._under_way:
-            oldest = self._under_way[0]
-            if oldest.task is not None:
-                if oldest.begun_s > overdue_s:
-                    break
-                oldest.given_up = True
-                oldest.task.cancel()
-            self._under_way.popleft()
-        self._looking = bool(self._under_way)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        given_up = self._begun_s.pop(task, None) is None
+        # As asyncio.timeout does it: unless somebody else cancels too.
+        if given_up and kind is asyncio.CancelledError and not task.uncancel():
+            raise self._overdue() from None
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(min(_LOOK_S, self._limit_s), self._look)
+
+    def _look(self) -> None:
+        overdue_s = time.monotonic() - self._limit_s
+        while self._begun_s:
+            task, begun_s = next(iter(self._begun_s.items()))
+            if begun_s > overdue_s:
+                break
+            del self._begun_s[task]
+            task.cancel()
+        self._looking = bool(self._begun_s)
         if self._looking:
-            loop.call_later(min(_LOOK_S, self._limit_s), self._look, loop)
+            self._look_later()

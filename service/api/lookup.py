@@ -22,7 +22,7 @@ def candidates_of_each(
 
 def the_one(views: ViewsReader, instances: Collection[str], message_id: str) -> EncodedMessage:
     """Raises MessageNotFound, or AmbiguousMessageId if several of the instances hold the id."""
-    found = candidates(views, instances, message_id)
+    found = views.messages_by_id(message_id, instances, errors.NAMED_INSTANCES_MAX)
     if not found:
         raise errors.MessageNotFound(message_id)
     if len(found) > 1:

@@ -72,10 +72,8 @@ class Shared:
     cursors: CursorCodec
     clock: Clock
     limits: Limits
-    stall_s: float
-    """How long a transport may accept nothing."""
     stalls: Deadlines
-    """Of that length."""
+    """How long a transport may accept nothing."""
 
 
 class Watcher:
@@ -285,10 +283,8 @@ class Watcher:
         return max(0.0, self._due_s - self._shared.clock.monotonic_s())
 
     async def _send(self, encoded: bytes) -> None:
-        try:
-            await self._shared.stalls.keep(self._write(encoded))
-        except TimeoutError:
-            raise errors.WatcherStalled(self._shared.stall_s) from None
+        with self._shared.stalls:
+            await self._write(encoded)
 
     def _new_snapshot(self, behind: InSnapshot) -> Snapshot:
         return Snapshot(self.point, behind, self._shared.cursors, self.call.caller.instances)

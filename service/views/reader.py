@@ -53,8 +53,10 @@ class StoredViewsReader:
     def __init__(self, database: Database) -> None:
         """Raises StoreUnusable if they cannot be opened."""
         self._connection = database.connect_reader()
+        self._translated = translated(self._connection)
         self._common = beside.common(database.dialect)
-        self._last_live = SLOTS[0]
+        self._likely = sql.of_slot(database.dialect, SLOTS[0])
+        """Of the slot that was live last time."""
         self._cursors: CursorCodec | None = None
 
     @property
@@ -65,11 +67,11 @@ class StoredViewsReader:
         self._connection.close()
 
     def log_identity(self) -> str:
-        with translated(self._connection):
+        with self._translated:
             return str(self._one(self._common.log_identity)[0])
 
     def checkpoint(self) -> Checkpoint:
-        with translated(self._connection):
+        with self._translated:
             return self._live().checkpoint
 
     def message(self, key: MessageKey) -> Message | None:
@@ -83,15 +85,14 @@ class StoredViewsReader:
         if len(instances) <= 1:
             # Nearly always the slot is still live that was last time, and one statement finds the
             # message there; a transaction that first asks which one is would take four.
-            likely = sql.of_slot(self._connection.dialect, self._last_live)
-            with translated(self._connection):
+            with self._translated:
                 found = (
-                    self._all(likely.encoded_if_live, (*instances, message_id))
+                    self._all(self._likely.encoded_if_live, (*instances, message_id))
                     if instances
-                    else self._all(likely.encoded_by_id_if_live, (message_id, messages_max))
+                    else self._all(self._likely.encoded_by_id_if_live, (message_id, messages_max))
                 )
-            if found and all(row[3] is not None for row in found):
-                return [EncodedMessage(*row) for row in found]
+            if found and not _lacking(found):
+                return list(map(EncodedMessage._make, found))
         with self._snapshot() as live:
             if not instances:
                 found = self._all(live.sql.encoded_by_id, (message_id, messages_max))
@@ -104,13 +105,12 @@ class StoredViewsReader:
     def messages_of_ids(
         self, ids: Sequence[str], instances: Collection[str], messages_max: int
     ) -> dict[str, list[EncodedMessage]]:
-        likely = sql.of_slot(self._connection.dialect, self._last_live)
         rows_max = _ROWS_OF_AN_ID * len(ids)
-        with translated(self._connection):
+        with self._translated:
             given = sql.ids_given(self._connection.dialect, ids), rows_max
-            found = self._all(likely.encoded_of_ids_if_live, given)
+            found = self._all(self._likely.encoded_of_ids_if_live, given)
         of_ids: dict[str, list[EncodedMessage]] = {message_id: [] for message_id in ids}
-        if len(found) == rows_max or any(row[3] is None for row in found):
+        if len(found) == rows_max or _lacking(found):
             # Many instances have these ids, or earlier programs wrote some: one by one, a few each.
             found = []
         for row in found:
@@ -174,7 +174,7 @@ class StoredViewsReader:
         return SnapshotPage(live.checkpoint.generation, found, end)
 
     def holds_trace(self, text: str) -> bool:
-        with translated(self._connection):
+        with self._translated:
             return self._connection.holds_trace(text)
 
     def recipients(self, key: MessageKey, after: str, rows_max: int) -> list[Recipient]:
@@ -263,14 +263,14 @@ class StoredViewsReader:
 
         So the slot they read is the live one, and whole: a rebuild empties the other one.
         """
-        with translated(self._connection), self._connection.snapshot():
+        with self._translated, self._connection.snapshot():
             yield self._live()
 
     def _live(self) -> _Live:
         slot, generation, position, receive_time_us, kept_from = self._one(self._common.live)
-        self._last_live = slot
+        self._likely = sql.of_slot(self._connection.dialect, slot)
         return _Live(
-            sql.of_slot(self._connection.dialect, slot),
+            self._likely,
             Checkpoint(generation, Mark(position, receive_time_us)),
             kept_from,
         )
@@ -295,6 +295,14 @@ class StoredViewsReader:
 
     def _all(self, statement: str, parameters: Sequence[Any]) -> list[Row]:
         return self._connection.execute(statement, parameters).fetchall()
+
+
+def _lacking(found: Sequence[Row]) -> bool:
+    """Is one of them still to be encoded?"""
+    for row in found:  # noqa: SIM110 — one, nearly always: a generator costs more
+        if row[3] is None:
+            return True
+    return False
 
 
 def _check_kept(live: _Live, after: Place) -> None:

@@ -22,8 +22,9 @@ from service.ingress.problems import Refused
 from service.plugchat import words
 from service.telemetry import Metrics
 from service.wire.page_token import PageTokens
+from tests.call_context import CallContext
 
-_CALL = Call(LOCAL, float("inf"), "")
+_CALL = Call(LOCAL, CallContext())
 _SILENT = {"CONNECTEDCALLBACK", "DISCONNECTEDCALLBACK"}
 """Known types that make no report."""
 

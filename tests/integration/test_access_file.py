@@ -16,6 +16,7 @@ from service.api.calls import Call
 from service.api.lanes import Lane, Limit
 from service.config import Limits
 from service.gen.plugchat.status.v1 import status_pb2 as pb
+from tests.call_context import CallContext
 from tests.clock import FakeClock
 from tests.secured import TokenFile, bearer
 from tests.watch_site import watch_site
@@ -228,7 +229,7 @@ async def test_watchers_are_limited_by_token(tmp_path: Path) -> None:
     """One token's watchers leave places to others."""
     async with watch_site(tmp_path, replace(Limits(), watchers_of_token_max=1)) as site:
         one, other = (
-            Call(Caller(name, frozenset({"reader"}), digest=name.encode()), float("inf"), "")
+            Call(Caller(name, frozenset({"reader"}), digest=name.encode()), CallContext())
             for name in ("one", "other")
         )
         request = pb.WatchStatusesRequest(from_now=True)

@@ -61,8 +61,7 @@ class Service:
             cursors=core.cursors,
             clock=clock,
             limits=limits,
-            stall_s=DEADLINE_S,
-            stalls=Deadlines(DEADLINE_S),
+            stalls=Deadlines(DEADLINE_S, TimeoutError),
         )
         self._watchers = Watchers(shared, Metrics(), watchers_max=100)
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from service import errors
+from service.api.access import LOCAL
+from service.api.calls import Call
 from service.api.status import MessageStatuses
 from service.api.waits import Wait, Waits
 from service.config import Limits
@@ -16,6 +18,7 @@ from service.database.readers import ReaderPool
 from service.domain.status import Status
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.views.store import ViewsReader
+from tests.call_context import CallContext
 from tests.watch_site import CALL, WatchSite, watch_site
 
 pytestmark = pytest.mark.both_stores
@@ -112,7 +115,7 @@ async def test_without_a_deadline_it_waits_its_time(site: WatchSite) -> None:
 async def test_a_deadline_that_is_over_ends_at_once(site: WatchSite) -> None:
     """No time left is no reason to hang, or to answer anything but that."""
     with pytest.raises(errors.WaitTimedOut):
-        await site.statuses.wait(_for_read(), CALL._replace(time_left_s=-1.0))
+        await site.statuses.wait(_for_read(), Call(LOCAL, CallContext(-1.0)))
 
 
 async def test_those_that_began_together_end_one_after_the_other() -> None:

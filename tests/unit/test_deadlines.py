@@ -1,17 +1,30 @@
 """Work that takes too long is given up; all other work is left alone."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
 
 import pytest
 
 from service.api.deadlines import Deadlines
 
+ResultT = TypeVar("ResultT")
+
 SOON_S = 0.01
 PATIENCE_S = 10.0
 
 
+class Overdue(Exception):
+    """Work took too long."""
+
+
+async def _kept(deadlines: Deadlines, work: Awaitable[ResultT]) -> ResultT:
+    with deadlines:
+        return await work
+
+
 async def test_what_takes_too_long_is_given_up() -> None:
-    """Cancelled, and told as a timeout; the task itself goes on."""
+    """Cancelled, and told as what is overdue; the task itself goes on."""
     ended = asyncio.Event()
 
     async def endless() -> None:
@@ -21,8 +34,8 @@ async def test_what_takes_too_long_is_given_up() -> None:
             ended.set()
 
     async with asyncio.timeout(PATIENCE_S):
-        with pytest.raises(TimeoutError):
-            await Deadlines(SOON_S).keep(endless())
+        with pytest.raises(Overdue):
+            await _kept(Deadlines(SOON_S, Overdue), endless())
 
         assert ended.is_set()
         task = asyncio.current_task()
@@ -32,7 +45,7 @@ async def test_what_takes_too_long_is_given_up() -> None:
 
 async def test_what_ends_in_time_returns_or_raises() -> None:
     """And is not cancelled when its time would have been over."""
-    deadlines = Deadlines(SOON_S)
+    deadlines = Deadlines(SOON_S, Overdue)
 
     async def quick() -> int:
         return 7
@@ -41,36 +54,36 @@ async def test_what_ends_in_time_returns_or_raises() -> None:
         raise KeyError
 
     async with asyncio.timeout(PATIENCE_S):
-        assert await deadlines.keep(quick()) == 7
+        assert await _kept(deadlines, quick()) == 7
         with pytest.raises(KeyError):
-            await deadlines.keep(failing())
-        with pytest.raises(TimeoutError):
+            await _kept(deadlines, failing())
+        with pytest.raises(Overdue):
             # Behind what has ended, and looked at all the same.
-            await deadlines.keep(asyncio.Event().wait())
+            await _kept(deadlines, asyncio.Event().wait())
 
 
 async def test_others_are_not_in_the_way() -> None:
     """Each has its own time, whoever began before."""
-    deadlines = Deadlines(SOON_S)
+    deadlines = Deadlines(SOON_S, Overdue)
     go_on = asyncio.Event()
 
     async def late() -> str:
-        with pytest.raises(TimeoutError):
-            await deadlines.keep(asyncio.Event().wait())
+        with pytest.raises(Overdue):
+            await _kept(deadlines, asyncio.Event().wait())
         return "late"
 
     async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         lates = [group.create_task(late()) for _ in range(5)]
         await asyncio.gather(*lates)
         go_on.set()
-        assert await deadlines.keep(go_on.wait())
+        assert await _kept(deadlines, go_on.wait())
         assert [one.result() for one in lates] == ["late"] * 5
 
 
 async def test_a_cancelled_caller_stays_cancelled() -> None:
     """Somebody else's cancellation is not taken for a timeout."""
-    deadlines = Deadlines(PATIENCE_S)
-    waiting = asyncio.create_task(deadlines.keep(asyncio.Event().wait()))
+    deadlines = Deadlines(PATIENCE_S, Overdue)
+    waiting = asyncio.create_task(_kept(deadlines, asyncio.Event().wait()))
     await asyncio.sleep(0)
     waiting.cancel()
 
