@@ -214,7 +214,7 @@ class Core:
             leadership=stores.leadership(self._config.limits),
             eager="projector" in self._config.roles,
             cursors=self.cursors,
-            on_advance=lambda: _on_loop(loop, self.hub.hint),
+            on_advance=lambda batch: _on_loop(loop, partial(self.hub.advanced, batch)),
             clock=self._clock,
             limits=self._config.limits,
             metrics=self._metrics,

@@ -82,7 +82,7 @@ class Stores:
             leadership=SoleLeader(),
             eager=True,
             cursors=CursorCodec(identity),
-            on_advance=advanced,
+            on_advance=lambda _: advanced(),
             clock=SystemClock(),
             limits=LIMITS,
             metrics=self.metrics,

@@ -15,7 +15,9 @@ not live reads the store at its own pace (`watch`). Why the switch loses and rep
 `waits` are woken in the same step. Whoever waits for a message stands in that index before it
 looks at the store, so what is folded behind that look wakes it.
 
-Wake-ups are hints. The store is asked again at least every `poll_s`, and what it answers decides.
+What the projector of this process has just committed is handed out from memory, if it begins
+where the hub stands: it is what reading would give. All other wake-ups are hints. The store is
+asked again at least every `poll_s`, and what it answers decides.
 """
 
 import asyncio
@@ -35,7 +37,7 @@ from service.config import Limits
 from service.database.readers import ReaderPool
 from service.domain.events import BEFORE_FIRST, Place, Point, Position, end_of
 from service.telemetry import Metrics
-from service.views.store import Checkpoint, FeedFilter, FeedPage, ViewsReader
+from service.views.store import Checkpoint, FeedFilter, FeedPage, ViewsBatch, ViewsReader
 from service.wire.cursor import CursorCodec
 
 _log = structlog.get_logger(__name__)
@@ -128,6 +130,19 @@ class Hub:
         """The views may have moved on."""
         self._hinted.set()
 
+    def advanced(self, batch: ViewsBatch | None) -> None:
+        """They have: the projector of this process has committed that, or something else.
+
+        What continues where the hub stands is handed out as it is. To be woken and to read it again
+        would take a fifth of the way from a callback to a watcher.
+        """
+        if batch is None or not self._continued_by(batch):
+            self.hint()
+            return
+        rows = [entry.row for entry in batch.feed]
+        page = FeedPage(self.generation, rows, end_of(batch.until))
+        self._hand_out_page(page, self.place)
+
     async def reached(self, position: Position, timeout_s: float) -> None:
         """Wait until the views have folded that event in, all of it.
 
@@ -177,6 +192,15 @@ class Hub:
             queue.interrupt()
         self._live.clear()
 
+    def _continued_by(self, batch: ViewsBatch) -> bool:
+        """Not by reports that stand further back, and no more than a frame's worth at once."""
+        return (
+            batch.since.generation == self.generation
+            and Place(batch.since.mark.position) == self.place
+            and not batch.refolded
+            and len(batch.feed) <= self._limits.frame_changes_max
+        )
+
     async def _follow(self) -> None:
         after, generation = self.place, self.generation
         wanted = bool(self._live or self.waits)
@@ -201,7 +225,7 @@ class Hub:
             self._move(end_of(checkpoint.mark))
             self.waits.wake_all()
             return
-        if page is not None and not self._hand_out_page(page):
+        if page is not None and not self._hand_out_page(page, after):
             return
         until = end_of(checkpoint.mark)
         while self.place < until.place:
@@ -214,7 +238,7 @@ class Hub:
             except errors.CursorExpired:
                 self._leave_behind(until)
                 continue
-            if not self._hand_out_page(page):
+            if not self._hand_out_page(page, after):
                 return
 
     def _read_page(self, after: Place, checkpoint: Checkpoint, views: ViewsReader) -> FeedPage:
@@ -240,9 +264,14 @@ class Hub:
             _log.error("the log has lost events that were handed out: the watchers start anew")
         return not held
 
-    def _hand_out_page(self, page: FeedPage) -> bool:
-        """False if the views may be others by now; then nothing was handed out."""
-        if page.generation != self.generation or self._views.opened_count != self._opened_count:
+    def _hand_out_page(self, page: FeedPage, after: Place) -> bool:
+        """False if the views may be others by now, or the hub stands elsewhere than where the page
+        begins; then nothing was handed out."""
+        if (
+            page.generation != self.generation
+            or self._views.opened_count != self._opened_count
+            or self.place != after
+        ):
             self._hinted.set()
             return False
         # No await from here on: steps 2 and 3 above.
@@ -258,7 +287,8 @@ class Hub:
         for queue in self._live:
             queue.leave_behind()
         self._live.clear()
-        self._move(until)
+        if self.place < until.place:
+            self._move(until)
         self.waits.wake_all()
 
     def _hand_out(self, page: FeedPage) -> None:

@@ -124,21 +124,29 @@ class GroupCommit:
         when too much is waiting already, or for too long, or after `close`: then nothing was
         recorded.
         """
-        return self.append_all([event])
+        waiter = self._added([event])
+        if not self._writing and not self._leaving:
+            # With all that come in this turn of the loop: alone it would cost a transaction.
+            self._leaving = True
+            self._loop.call_soon(self._leave)
+        return waiter
 
     def append_all(self, events: Sequence[NewEvent]) -> asyncio.Future[Position]:
         """The same for several, in one transaction: the first one's, and the others follow it.
 
-        No more than `batch_events_max` and `batch_bytes_max` hold.
+        No more than `batch_events_max` and `batch_bytes_max` hold. They wait for no others.
         """
+        waiter = self._added(events)
+        if not self._writing:
+            self._leaving = False
+            self._hand_over()
+        return waiter
+
+    def _added(self, events: Sequence[NewEvent]) -> asyncio.Future[Position]:
         if self._state is not _State.OPEN:
             raise errors.LogUnavailable("the event log is closed")
         waiter = self._batches.add(self._loop, events)
-        if not self._writing and not self._leaving:
-            # With all that come in this turn of the loop: alone it would cost a transaction.
-            self._leaving = True
-            self._idle.clear()
-            self._loop.call_soon(self._leave)
+        self._idle.clear()
         return waiter
 
     async def remove(self, remove: Callable[[LogWriter], ResultT]) -> ResultT:

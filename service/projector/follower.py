@@ -36,21 +36,25 @@ class Follower:
         self._limits = limits
         self._most_events = events_max
         self._events_max = events_max
+        self._since: Checkpoint | None = None
+        """Before what `waiting` has just returned."""
 
     def waiting(self, until: Position = _PLENTY) -> list[Event]:
         """The next events to fold, none behind `until`; empty if there are none."""
-        since = self._views.checkpoint().mark.position
-        events = self._log.read(since, self._events_max, self._limits.fold_bytes_max)
+        self._since = self._views.checkpoint()
+        after = self._since.mark.position
+        events = self._log.read(after, self._events_max, self._limits.fold_bytes_max)
         return [event for event in events if event.position <= until]
 
     def advance(self, events: Sequence[Event]) -> ViewsBatch | None:
-        """Fold the first of the waiting events. None: they are to be tried again, fewer at once.
+        """Fold the first of what `waiting` has just returned. None: try again, with fewer at once.
 
         A defect of ours in decoding or folding must not hold up what stands behind it. Halving
         the batches finds the one event at fault; it is stepped over, and stays in the log, and in
         quarantine by name.
         """
-        since = self._views.checkpoint()
+        since = self._since
+        assert since is not None
         try:
             batch = self._folded(events, since)
             self._views.apply(batch)

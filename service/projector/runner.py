@@ -54,12 +54,13 @@ class Projector:
         leadership: Leadership,
         eager: bool,
         cursors: CursorCodec,
-        on_advance: Callable[[], None],
+        on_advance: Callable[[ViewsBatch | None], None],
         clock: Clock,
         limits: Limits,
         metrics: Metrics,
     ) -> None:
-        """`on_advance` is called after every commit, on the projector's thread: keep it short.
+        """`on_advance` is called after every commit, on the projector's thread: keep it short. It
+        is told what was committed if that continues the live views, None otherwise.
 
         One that is not eager leads only while it has a task to do.
         """
@@ -238,7 +239,7 @@ class Projector:
         if not self._run_under_way.step(stores.hands):
             self._run_under_way = None
         # It may have switched the views.
-        self._on_advance()
+        self._on_advance(None)
         return True
 
     def _fail_tasks(self, error: Exception) -> None:
@@ -278,7 +279,7 @@ class Projector:
         if batch is not None:
             self._metrics.views_position.set(batch.until.position)
             self._count(batch)
-            self._on_advance()
+            self._on_advance(batch)
         return True
 
     def _count(self, batch: ViewsBatch) -> None:

@@ -64,7 +64,7 @@ class Site:
             leadership=SoleLeader(),
             eager=True,
             cursors=CursorCodec(identity),
-            on_advance=lambda: _on_loop(loop, self._advanced),
+            on_advance=lambda _: _on_loop(loop, self._advanced),
             clock=SystemClock(),
             limits=LIMITS,
             metrics=self.metrics,
