@@ -14,7 +14,7 @@ from typing import Any
 from service.database.database import Connection
 from service.database.schema import Store, upgrade
 from service.database.sqlite import SqliteDatabase
-from service.domain.events import Mark, Place, Position
+from service.domain.events import Mark, Position
 from service.domain.message import Message
 from service.domain.status import Status
 from service.views.reader import StoredViewsReader
@@ -200,7 +200,8 @@ def batch(since: Checkpoint, until: int, **given: Any) -> ViewsBatch:
 def feed_entry(position: int, index: int = 0, **given: Any) -> FeedEntry:
     """A changed feed row of the message M of acme."""
     values: dict[str, Any] = {
-        "place": Place(Position(position), index),
+        "position": position,
+        "report_index": index,
         "receive_time_us": mark(position).receive_time_us,
         "instance": "acme",
         "message_id": "M",

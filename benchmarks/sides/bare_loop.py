@@ -99,12 +99,13 @@ class BareLoop:
                 change = encode.status_change(one, folded, report, self._cursors)
                 told = encode.status_report(folded, report, self._cursors).SerializeToString()
                 row = FeedRow(
-                    place=report.place,
+                    position=report.place.position,
+                    report_index=report.place.index,
                     receive_time_us=report.receive_time_us,
                     instance=message.instance,
                     message_id=message.message_id,
                     phone=message.phone,
-                    status=message.status,
+                    status=int(message.status),
                     changed=folded.changed,
                     change=change,
                 )

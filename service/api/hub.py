@@ -298,7 +298,8 @@ class Hub:
         for queue in self._live.of(page.rows):
             ready = shared.get(queue.wanted)
             if ready is None:
-                ready = packed(page, queue.wanted, self._cursors, self._limits)
+                rows = queue.wanted.of(page.rows)
+                ready = packed(rows, page.end, self._cursors, self._limits)
                 shared[queue.wanted] = ready
             if ready and not queue.offer(ready):
                 self._live.discard(queue)

@@ -1,11 +1,11 @@
 """Many changes as few frames; those of the feed encoded once for everybody who wants the same."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from service.config import Limits
 from service.domain.events import Point
-from service.views.store import FeedFilter, FeedPage, FeedRow
+from service.views.store import FeedRow
 from service.wire import frames
 from service.wire.cursor import CursorCodec
 
@@ -24,39 +24,34 @@ class Frame:
         frame of a page the page's end. The frame's own cursor names its last change."""
 
 
-def packed(page: FeedPage, wanted: FeedFilter, cursors: CursorCodec, limits: Limits) -> list[Frame]:
-    """The wanted rows of the page in log order, as many in a frame as its bounds allow."""
-    rows = [row for row in page.rows if wanted.matches(row)]
-    ready = [_frame(group, cursors) for group in grouped(rows, _size, limits)]
+def packed(
+    rows: Sequence[FeedRow], end: Point, cursors: CursorCodec, limits: Limits
+) -> list[Frame]:
+    """The rows of a page that ends there, in log order, as many in a frame as its bounds allow."""
+    sizes = [len(row.change) for row in rows]
+    ready = [_frame(group, cursors) for group in grouped(rows, sizes, limits)]
     if ready:
-        ready[-1].through = page.end
+        ready[-1].through = end
     return ready
 
 
 def grouped(
-    changes: Iterable[ItemT], size_of: Callable[[ItemT], int], limits: Limits
-) -> Iterator[list[ItemT]]:
+    changes: Sequence[ItemT], sizes: Sequence[int], limits: Limits
+) -> Iterator[Sequence[ItemT]]:
     """Changes in runs that a frame each can hold, given their encoded sizes."""
-    group: list[ItemT] = []
-    size = 0
-    for change in changes:
-        change_size = size_of(change)
-        if group and (
-            len(group) >= limits.frame_changes_max or size + change_size > limits.frame_bytes_max
-        ):
-            yield group
-            group = []
-            size = 0
-        group.append(change)
-        size += change_size + frames.CHANGE_OVERHEAD_BYTES
-    if group:
-        yield group
+    begin = 0
+    while begin < len(changes):
+        end = min(begin + limits.frame_changes_max, len(changes))
+        size = sum(sizes[begin:end]) + frames.CHANGE_OVERHEAD_BYTES * (end - begin)
+        # Nearly always it fits as it is.
+        while size > limits.frame_bytes_max and end - begin > 1:
+            end -= 1
+            size -= sizes[end] + frames.CHANGE_OVERHEAD_BYTES
+        yield changes[begin:end]
+        begin = end
 
 
-def _size(row: FeedRow) -> int:
-    return len(row.change)
-
-
-def _frame(rows: list[FeedRow], cursors: CursorCodec) -> Frame:
-    point = Point(rows[-1].place, rows[-1].receive_time_us)
+def _frame(rows: Sequence[FeedRow], cursors: CursorCodec) -> Frame:
+    last = rows[-1]
+    point = Point(last.place, last.receive_time_us)
     return Frame(frames.changes([row.change for row in rows], cursors.at(point)), point)

@@ -91,7 +91,7 @@ class Snapshot:
                 ),
                 group[-1][0],
             )
-            for group in grouped(changes, lambda change: len(change[1]), limits)
+            for group in grouped(changes, [len(change) for _, change in changes], limits)
         ]
         self._key = page.end
         return SnapshotFrames(page.generation, ready, page.end and InSnapshot.behind(page.end))

@@ -127,7 +127,7 @@ class MessageStatuses:
                 raise errors.AmbiguousMessageId(
                     wait.message_id, [message.instance for message in found]
                 )
-            if found and wait.satisfied_by(Status(found[0].status)):
+            if found and wait.satisfied_by(found[0].status):
                 return found[0]
             await wait.woken()
 

@@ -40,8 +40,8 @@ class Wait:
         self._woken = asyncio.Event()
         self._error: type[errors.PlugstatusError] | None = None
 
-    def satisfied_by(self, status: Status) -> bool:
-        if status is Status.FAILED:
+    def satisfied_by(self, status: int) -> bool:
+        if status == Status.FAILED:
             return not self._ignore_failure
         return status >= self._at_least
 

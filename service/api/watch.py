@@ -220,7 +220,7 @@ class Watcher:
             return Phase.CATCHING_UP
         if page.generation != self._generation:
             return await self._ended_by_a_switch(Phase.CATCHING_UP)
-        for frame in packed(page, wanted, self._shared.cursors, limits):
+        for frame in packed(page.rows, page.end, self._shared.cursors, limits):
             await self._send(frame.encoded)
             self.point = frame.through
             await self._report_progress()

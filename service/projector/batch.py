@@ -150,12 +150,13 @@ class Batch:
             self._recipients[recipient_key] = folded.recipient
             self._touched_recipients[recipient_key] = folded.recipient
         row = FeedRow(
-            place=report.place,
+            position=report.place.position,
+            report_index=report.place.index,
             receive_time_us=report.receive_time_us,
             instance=message.instance,
             message_id=message.message_id,
             phone=message.phone,
-            status=message.status,
+            status=int(message.status),
             changed=folded.changed,
             change=encode.status_change(encoded, folded, report, self._cursors),
         )

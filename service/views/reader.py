@@ -125,36 +125,30 @@ class StoredViewsReader:
     def feed(
         self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
     ) -> FeedPage:
+        looked: list[FeedRow] = []
         found: list[FeedRow] = []
-        looked = 0
-        bytes_left = bytes_max
-        last: FeedRow | None = None
-        whole: FeedRow | None = None
+        at_end, bytes_left = False, bytes_max
         with self._snapshot() as live:
             _check_kept(live, after)
             stretch = walks.Stretch(after, until.position, rows_max)
             reports = walks.reports(self._connection, live.sql, wanted, stretch)
-            for raw in islice(reports, rows_max):
-                row = rows.feed_of(raw)
-                looked += 1
-                if last is not None and row.place.position != last.place.position:
-                    whole = last
-                last = row
-                if wanted.matches(row):
-                    found.append(row)
-                    bytes_left -= len(row.change)
-                    if bytes_left <= 0:
-                        break
-        if last is None or (looked < rows_max and bytes_left > 0):
-            end = end_of(until)
-        elif whole is not None:
-            # Stop at the end of an event where there is one: what follows of the last event
-            # looked at is read again by the next page.
-            end = Point(Place(whole.place.position), whole.receive_time_us)
-            while found and found[-1].place > end.place:
-                found.pop()
-        else:
-            end = Point(last.place, last.receive_time_us)
+            while not at_end and bytes_left > 0 and len(looked) < rows_max:
+                at_once = min(_CHUNK_ROWS, rows_max - len(looked))
+                chunk = list(map(FeedRow._make, islice(reports, at_once)))
+                at_end = len(chunk) < at_once
+                looked += chunk
+                of_chunk = wanted.of(chunk)
+                found += of_chunk
+                bytes_left -= sum([len(row.change) for row in of_chunk])
+        if bytes_left <= 0:
+            # Back to the row that reached it: no more than that is held for a watcher.
+            while bytes_left + len(found[-1].change) <= 0:
+                bytes_left += len(found.pop().change)
+            del looked[looked.index(found[-1]) + 1 :]
+            at_end = False
+        end = end_of(until) if at_end else _end_within(looked)
+        while found and found[-1].place > end.place:
+            found.pop()
         return FeedPage(live.checkpoint.generation, found, end)
 
     def snapshot(
@@ -295,6 +289,18 @@ class StoredViewsReader:
 
     def _all(self, statement: str, parameters: Sequence[Any]) -> list[Row]:
         return self._connection.execute(statement, parameters).fetchall()
+
+
+def _end_within(looked: Sequence[FeedRow]) -> Point:
+    """Where a page ends that stops among these rows.
+
+    At the end of an event where there is one: what follows of the last event is read again.
+    """
+    last = looked[-1]
+    for row in reversed(looked):
+        if row.position != last.position:
+            return Point(Place(Position(row.position)), row.receive_time_us)
+    return Point(last.place, last.receive_time_us)
 
 
 def _lacking(found: Sequence[Row]) -> bool:

@@ -10,12 +10,11 @@ from service.domain.instance import ConnectionState, Instance
 from service.domain.message import Message, MessageKey, Recipient, Stage
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
-from service.views.store import FeedEntry, FeedRow
+from service.views.store import FeedEntry
 
 Row = tuple[Any, ...]
 """A row in the order of its table's columns."""
 
-_STATUSES = {int(status): status for status in Status}
 _stages = msgspec.json.Decoder(tuple[Stage, ...])
 _encode = msgspec.json.Encoder().encode
 
@@ -87,35 +86,7 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
 
 
 def feed_row(entry: FeedEntry) -> Row:
-    row = entry.row
-    return (
-        row.place.position,
-        row.place.index,
-        row.receive_time_us,
-        row.instance,
-        row.message_id,
-        row.phone,
-        int(row.status),
-        row.changed,
-        row.change,
-        entry.report,
-    )
-
-
-def feed_of(row: Sequence[Any]) -> FeedRow:
-    """From the columns up to `change`."""
-    # Positional, and without the enum's own look-up: catching up is mostly this.
-    position, index, receive_time_us, instance, message_id, phone, status, changed, change = row
-    return FeedRow(
-        Place(position, index),
-        receive_time_us,
-        instance,
-        message_id,
-        phone,
-        _STATUSES[status],
-        bool(changed),
-        change,
-    )
+    return (*entry.row, entry.report)
 
 
 def webhook_row(update: WebhookUpdate) -> Row:

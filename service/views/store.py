@@ -25,19 +25,28 @@ class Checkpoint(msgspec.Struct, frozen=True, gc=False):
     """The last event folded in; ORIGIN at the very start."""
 
 
-class FeedRow(msgspec.Struct, frozen=True, gc=False):
-    """One report, as watchers get it and as filters see it."""
+class FeedRow(NamedTuple):
+    """One report, as watchers get it and as filters see it; the columns of the feed's row.
 
-    place: Place
+    A tuple, and not a value of places and statuses: catching up is mostly making these.
+    """
+
+    position: int
+    report_index: int
+    """With the position the report's place."""
     receive_time_us: int
     instance: str
     message_id: str
     phone: str
     """The message's, right after the report; `status` likewise."""
-    status: Status
+    status: int
     changed: bool
     change: bytes
     """An encoded StatusChange."""
+
+    @property
+    def place(self) -> Place:
+        return Place(Position(self.position), self.report_index)
 
 
 class FeedPage(NamedTuple):
@@ -110,6 +119,13 @@ class FeedFilter(msgspec.Struct, frozen=True, gc=False):
     statuses: frozenset[Status] = frozenset()
     unchanged: bool = False
     """Also the reports that changed nothing."""
+
+    def of(self, rows: Sequence[FeedRow]) -> list[FeedRow]:
+        """Those that match."""
+        if self.instances or self.message_ids or self.phones or self.statuses:
+            return [row for row in rows if self.matches(row)]
+        # Nearly always; a tenth of what it costs to ask each one for everything.
+        return list(rows) if self.unchanged else [row for row in rows if row.changed]
 
     def matches(self, row: FeedRow) -> bool:
         return (row.changed or self.unchanged) and self.matches_message(

@@ -8,6 +8,7 @@ https://protobuf.dev/programming-guides/encoding/#length-types (read 2026-11-22)
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 
@@ -40,13 +41,15 @@ def in_snapshot(message: bytes, cursor: str) -> bytes:
 
 def changes(encoded_changes: Sequence[bytes], cursor: str) -> bytes:
     """A Changes frame of at least one encoded StatusChange."""
-    parts = [part for change in encoded_changes for part in (_change_head(len(change)), change)]
-    body = b"".join(parts)
+    heads = map(_change_head, map(len, encoded_changes))
+    body = b"".join(chain.from_iterable(zip(heads, encoded_changes, strict=True)))
     text = cursor.encode("ascii")
     return b"".join([_CURSOR, _varint(len(text)), text, _CHANGES, _varint(len(body)), body])
 
 
+@lru_cache(maxsize=8_192)
 def _change_head(size: int) -> bytes:
+    # Remembered: few sizes make up nearly all of a feed.
     return _CHANGE + _varint(size)
 
 
@@ -82,7 +85,6 @@ def closing(cursor: str, reason: pb.ClosingReason.ValueType) -> bytes:
 
 @lru_cache(maxsize=8_192)
 def _varint(value: int) -> bytes:
-    # Remembered: few sizes make up nearly all of a feed.
     encoded = bytearray()
     while value > 127:
         encoded.append(value & 127 | 128)

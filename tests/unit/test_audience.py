@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api.live import Audience, LiveQueue
-from service.domain.events import Place, Position
 from service.domain.status import Status
 from service.views.store import FeedFilter, FeedRow
 
@@ -21,7 +20,8 @@ filters = st.builds(
 )
 rows = st.builds(
     FeedRow,
-    place=st.just(Place(Position(1), 0)),
+    position=st.just(1),
+    report_index=st.just(0),
     receive_time_us=st.just(1),
     instance=NAMES,
     message_id=NAMES,
@@ -64,7 +64,7 @@ def test_a_row_is_looked_up_and_not_tried() -> None:
     queues = [_queue(FeedFilter(message_ids=frozenset({f"M{n}"}))) for n in range(10_000)]
     for queue in queues:
         audience.add(queue)
-    row = FeedRow(Place(Position(1), 0), 1, "acme", "M77", "55", Status.READ, True, b"")
+    row = FeedRow(1, 0, 1, "acme", "M77", "55", Status.READ, True, b"")
 
     assert {queues[77]} == audience.of([row])
 
