@@ -12,8 +12,9 @@ from service.domain.message import Message, MessageKey
 from service.domain.progress import Progress
 from service.eventlog.log import LogWriter
 from service.projector.retention import ResultT, Retention
+from service.views.feed import FeedFilter
 from service.views.reader import StoredViewsReader
-from service.views.store import FeedFilter, MessageFilter, ViewsReader
+from service.views.store import MessageFilter, ViewsReader
 from service.views.tables import TABLES
 from tests import fold_model
 from tests.fold_model import Key, Known, Model, Teller

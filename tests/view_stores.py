@@ -17,16 +17,9 @@ from service.database.sqlite import SqliteDatabase
 from service.domain.events import Mark, Position
 from service.domain.message import Message
 from service.domain.status import Status
+from service.views.feed import FeedEntry, FeedRow
 from service.views.reader import StoredViewsReader
-from service.views.store import (
-    Checkpoint,
-    EncodedMessage,
-    FeedEntry,
-    FeedRow,
-    ViewsBatch,
-    ViewsReader,
-    ViewsWriter,
-)
+from service.views.store import Checkpoint, EncodedMessage, ViewsBatch, ViewsReader, ViewsWriter
 from service.views.writer import StoredViewsWriter
 from service.wire import encode
 from service.wire.cursor import CursorCodec

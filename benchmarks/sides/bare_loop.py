@@ -14,7 +14,7 @@ from service.eventlog import statements as log_sql
 from service.plugchat.decode import decode
 from service.views import beside, rows
 from service.views import statements as views_sql
-from service.views.store import FeedEntry, FeedRow
+from service.views.feed import FeedEntry, FeedRow
 from service.wire import encode
 from service.wire.cursor import CursorCodec
 

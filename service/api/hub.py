@@ -37,7 +37,8 @@ from service.config import Limits
 from service.database.readers import ReaderPool
 from service.domain.events import BEFORE_FIRST, Place, Point, Position, end_of
 from service.telemetry import Metrics
-from service.views.store import Checkpoint, FeedFilter, FeedPage, ViewsBatch, ViewsReader
+from service.views.feed import FeedFilter, FeedPage, FeedRow
+from service.views.store import Checkpoint, ViewsBatch, ViewsReader
 from service.wire.cursor import CursorCodec
 
 _log = structlog.get_logger(__name__)
@@ -205,7 +206,7 @@ class Hub:
         after, generation = self.place, self.generation
         wanted = bool(self._live or self.waits)
 
-        def next_few(views: ViewsReader) -> tuple[Checkpoint, FeedPage | None]:
+        def next_few(views: ViewsReader) -> tuple[Checkpoint, FeedPage[FeedRow] | None]:
             # A frame's worth, with the checkpoint: nearly always all there is. On SQLite it is read
             # on the loop, for a millisecond at most: two reads on a thread were a third of what a
             # change took from its commit to a watcher.
@@ -241,12 +242,14 @@ class Hub:
             if not self._hand_out_page(page, after):
                 return
 
-    def _read_page(self, after: Place, checkpoint: Checkpoint, views: ViewsReader) -> FeedPage:
+    def _read_page(
+        self, after: Place, checkpoint: Checkpoint, views: ViewsReader
+    ) -> FeedPage[FeedRow]:
         return self._read(views, after, checkpoint, self._limits.catch_up_rows_max)
 
     def _read(
         self, views: ViewsReader, after: Place, checkpoint: Checkpoint, rows_max: int
-    ) -> FeedPage:
+    ) -> FeedPage[FeedRow]:
         bytes_max = self._limits.frame_bytes_max
         return views.feed(after, checkpoint.mark, _EVERYTHING, rows_max, bytes_max)
 
@@ -264,7 +267,7 @@ class Hub:
             _log.error("the log has lost events that were handed out: the watchers start anew")
         return not held
 
-    def _hand_out_page(self, page: FeedPage, after: Place) -> bool:
+    def _hand_out_page(self, page: FeedPage[FeedRow], after: Place) -> bool:
         """False if the views may be others by now, or the hub stands elsewhere than where the page
         begins; then nothing was handed out."""
         if (
@@ -291,14 +294,14 @@ class Hub:
             self._move(until)
         self.waits.wake_all()
 
-    def _hand_out(self, page: FeedPage) -> None:
+    def _hand_out(self, page: FeedPage[FeedRow]) -> None:
         self.waits.hear(page.rows)
         # Watchers that want the same share its frames: one encoding, however many they are.
         shared: dict[FeedFilter, list[Frame]] = {}
         for queue in self._live.of(page.rows):
             ready = shared.get(queue.wanted)
             if ready is None:
-                rows = queue.wanted.of(page.rows)
+                rows = list(filter(queue.wanted.matches, page.rows))
                 ready = packed(rows, page.end, self._cursors, self._limits)
                 shared[queue.wanted] = ready
             if ready and not queue.offer(ready):

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from service.api.packing import Frame
-from service.views.store import FeedFilter, FeedRow
+from service.views.feed import FeedFilter, FeedRow
 
 _Key = tuple[str, str]
 _ANYTHING: _Key = ("", "")

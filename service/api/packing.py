@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from service.config import Limits
-from service.domain.events import Point
-from service.views.store import FeedRow
+from service.domain.events import Place, Point, Position
+from service.views.feed import FeedChange, FeedRow
 from service.wire import frames
 from service.wire.cursor import CursorCodec
 
@@ -25,7 +25,7 @@ class Frame:
 
 
 def packed(
-    rows: Sequence[FeedRow], end: Point, cursors: CursorCodec, limits: Limits
+    rows: Sequence[FeedRow | FeedChange], end: Point, cursors: CursorCodec, limits: Limits
 ) -> list[Frame]:
     """The rows of a page that ends there, in log order, as many in a frame as its bounds allow."""
     sizes = [len(row.change) for row in rows]
@@ -51,7 +51,8 @@ def grouped(
         begin = end
 
 
-def _frame(rows: Sequence[FeedRow], cursors: CursorCodec) -> Frame:
+def _frame(rows: Sequence[FeedRow | FeedChange], cursors: CursorCodec) -> Frame:
     last = rows[-1]
-    point = Point(last.place, last.receive_time_us)
+    place = Place(Position(last.position), last.report_index)
+    point = Point(place, last.receive_time_us)
     return Frame(frames.changes([row.change for row in rows], cursors.at(point)), point)

@@ -9,7 +9,7 @@ from service.api.fields import Fields
 from service.config import Limits
 from service.domain.status import Status
 from service.gen.plugchat.status.v1 import status_pb2 as pb
-from service.views.store import FeedFilter
+from service.views.feed import FeedFilter
 
 
 class Start(enum.Enum):

@@ -25,7 +25,8 @@ from service.api.packing import grouped
 from service.config import Limits
 from service.domain.events import Point
 from service.domain.message import MessageKey
-from service.views.store import FeedFilter, ViewsReader
+from service.views.feed import FeedFilter
+from service.views.store import ViewsReader
 from service.wire import frames
 from service.wire.cursor import BEFORE_ALL_MESSAGES, CursorCodec, InSnapshot, instance_digest
 

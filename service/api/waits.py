@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 
 from service import errors
 from service.domain.status import Status
-from service.views.store import EncodedMessage, FeedRow
+from service.views.feed import FeedRow
+from service.views.store import EncodedMessage
 
 _ANSWER_S = 0.000_5
 """What answering one call takes on a machine that is busy."""

@@ -21,7 +21,7 @@ A watcher awaits its own transport and nobody else's: the hub only ever puts int
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -40,6 +40,7 @@ from service.config import Limits
 from service.database.readers import ReaderPool
 from service.domain.events import END_OF_CALLBACK, Mark, Place, Point, Position, end_of
 from service.gen.plugchat.status.v1 import status_pb2 as pb
+from service.views.feed import FeedChange, FeedPage
 from service.views.store import ViewsReader
 from service.wire import frames
 from service.wire.cursor import BEFORE_ALL_MESSAGES, CursorCodec, InSnapshot
@@ -94,6 +95,8 @@ class Watcher:
         self._due_s = 0.0
         self._alarm: asyncio.TimerHandle | None = None
         """Ends a wait when progress may be due."""
+        self._ahead: asyncio.Future[Any] | None = None
+        """The page behind the one that is being sent."""
         self._snapshot: Snapshot | None = None
         self._caught_up_at = Place(Position(0))
         """CaughtUp goes out once everything up to here was sent."""
@@ -116,6 +119,11 @@ class Watcher:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+        if self._ahead is not None:
+            self._ahead.cancel()
+            # Nobody asks any more what became of it.
+            self._ahead.add_done_callback(lambda page: page.cancelled() or page.exception())
+            self._ahead = None
 
     async def open(self) -> Phase:
         starts = self._shared.starts
@@ -149,6 +157,8 @@ class Watcher:
             return Phase.SNAPSHOT
         if page.generation != self._generation:
             return await self._ended_by_a_switch(Phase.SNAPSHOT)
+        if page.end is not None:
+            self._read_ahead(lambda views: snapshot.read(views, wanted, limits))
         for frame in page.frames:
             await self._send(frame.encoded)
             snapshot.behind = frame.behind
@@ -209,24 +219,28 @@ class Watcher:
         return Phase.CLOSED
 
     async def _send_page(self) -> Phase:
-        limits, after, wanted = self._limits, self.point.place, self.plan.wanted
-        until = Mark(self._hub.place.position, self._hub.point.receive_time_us)
-        page = await self._page(
-            lambda views: views.feed(
-                after, until, wanted, limits.catch_up_rows_max, limits.frame_bytes_max
-            )
-        )
+        page = await self._page(self._changes(self.point.place))
         if page is None:
             return Phase.CATCHING_UP
         if page.generation != self._generation:
             return await self._ended_by_a_switch(Phase.CATCHING_UP)
-        for frame in packed(page.rows, page.end, self._shared.cursors, limits):
+        if page.end.place < self._hub.place:
+            self._read_ahead(self._changes(page.end.place))
+        for frame in packed(page.rows, page.end, self._shared.cursors, self._limits):
             await self._send(frame.encoded)
             self.point = frame.through
             await self._report_progress()
         self.point = page.end
         await self._report_progress()
         return Phase.CATCHING_UP
+
+    def _changes(self, after: Place) -> Callable[[ViewsReader], FeedPage[FeedChange]]:
+        """Reads those behind it, as far as the hub is now."""
+        limits, wanted = self._limits, self.plan.wanted
+        until = Mark(self._hub.place.position, self._hub.point.receive_time_us)
+        return lambda views: views.changes(
+            after, until, wanted, limits.catch_up_rows_max, limits.frame_bytes_max
+        )
 
     async def _ended_by_a_switch(self, phase: Phase) -> Phase:
         # A stream ends with the generation it opened on; the hub is about to say so.
@@ -239,14 +253,19 @@ class Watcher:
             await self._awaited(self._hub.reached(position, float("inf")))
 
     async def _page(self, read: Callable[[ViewsReader], ResultT]) -> ResultT | None:
-        """A page of the views; None, after a pause, if they cannot be read now."""
+        """A page of the views, read ahead or now; None, after a pause, if that cannot be done."""
+        ahead, self._ahead = self._ahead, None
         try:
-            return await self._awaited(self._shared.views.run(read))
+            return await self._awaited(ahead or self._shared.views.run(read))
         except errors.ViewsUnavailable:
             await self._awaited(asyncio.sleep(self._limits.retry_s))
             return None
 
-    async def _awaited(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    def _read_ahead(self, read: Callable[[ViewsReader], Any]) -> None:
+        """Begin with the next page while this one is sent: half of catching up is reading."""
+        self._ahead = asyncio.ensure_future(self._shared.views.run(read))
+
+    async def _awaited(self, work: Awaitable[ResultT]) -> ResultT:
         """What it returns. Progress goes out as long as it takes."""
         task = asyncio.ensure_future(work)
         try:

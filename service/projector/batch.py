@@ -18,7 +18,8 @@ from service.domain.state import State
 from service.domain.webhook import WebhookUpdate
 from service.plugchat.decode import Reading
 from service.plugchat.reading import read
-from service.views.store import Checkpoint, FeedEntry, FeedRow, QuarantineRow, ViewsBatch
+from service.views.feed import FeedEntry, FeedRow
+from service.views.store import Checkpoint, QuarantineRow, ViewsBatch
 from service.wire import encode
 from service.wire.cursor import CursorCodec
 

@@ -1,12 +1,12 @@
 """The views, read."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
 from service import errors
-from service.database.database import Database, Row
+from service.database.database import Connection, Database, Row
 from service.domain.events import Mark, Place, Point, Position, QuarantineReason, end_of
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient
@@ -15,13 +15,11 @@ from service.domain.webhook import WebhookState, WebhookUpdate
 from service.views import beside, rows, walks
 from service.views import statements as sql
 from service.views.faults import translated
+from service.views.feed import FeedChange, FeedFilter, FeedPage, FeedRow, RowT
 from service.views.statements import Statements
 from service.views.store import (
     Checkpoint,
     EncodedMessage,
-    FeedFilter,
-    FeedPage,
-    FeedRow,
     ListedReport,
     MessageFilter,
     MessagePage,
@@ -34,6 +32,9 @@ from service.wire.cursor import CursorCodec
 
 _ROWS_OF_AN_ID = 4
 """More than that, on average, are not read at once: an id nearly always is of one instance."""
+
+Walk = Callable[[Connection, Statements, FeedFilter, walks.Stretch], Iterator[Row]]
+"""Rows of a stretch: position, index, receive time, and what is to be picked from."""
 
 _CHUNK_ROWS = 500
 """Messages that are read at once for a page that may need many more than it shows."""
@@ -124,30 +125,64 @@ class StoredViewsReader:
 
     def feed(
         self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
-    ) -> FeedPage:
-        looked: list[FeedRow] = []
-        found: list[FeedRow] = []
+    ) -> FeedPage[FeedRow]:
+        def matching(chunk: list[Row]) -> list[FeedRow]:
+            return list(filter(wanted.matches, map(FeedRow._make, chunk)))
+
+        return self._feed(walks.reports, matching, after, until, wanted, rows_max, bytes_max)
+
+    def changes(
+        self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
+    ) -> FeedPage[FeedChange]:
+        def of_any_message(chunk: list[Row]) -> list[FeedChange]:
+            rows_ = map(FeedChange._make, chunk)
+            return list(rows_) if wanted.unchanged else [row for row in rows_ if row.changed]
+
+        def of_some(chunk: list[Row]) -> list[FeedChange]:
+            found = filter(wanted.matches, map(FeedRow._make, chunk))
+            return [FeedChange(*row[:3], row.changed, row.change) for row in found]
+
+        # Most watchers want everything: their catching up is mostly reading columns.
+        walk, pick = (
+            (walks.changes, of_any_message) if wanted.of_any_message else (walks.reports, of_some)
+        )
+        return self._feed(walk, pick, after, until, wanted, rows_max, bytes_max)
+
+    def _feed(
+        self,
+        walk: Walk,
+        pick: Callable[[list[Row]], list[RowT]],
+        after: Place,
+        until: Mark,
+        wanted: FeedFilter,
+        rows_max: int,
+        bytes_max: int,
+    ) -> FeedPage[RowT]:
+        looked: list[Row] = []
+        found: list[RowT] = []
         at_end, bytes_left = False, bytes_max
         with self._snapshot() as live:
             _check_kept(live, after)
-            stretch = walks.Stretch(after, until.position, rows_max)
-            reports = walks.reports(self._connection, live.sql, wanted, stretch)
+            reports = walk(
+                self._connection, live.sql, wanted, walks.Stretch(after, until.position, rows_max)
+            )
             while not at_end and bytes_left > 0 and len(looked) < rows_max:
                 at_once = min(_CHUNK_ROWS, rows_max - len(looked))
-                chunk = list(map(FeedRow._make, islice(reports, at_once)))
+                chunk = list(islice(reports, at_once))
                 at_end = len(chunk) < at_once
                 looked += chunk
-                of_chunk = wanted.of(chunk)
+                of_chunk = pick(chunk)
                 found += of_chunk
                 bytes_left -= sum([len(row.change) for row in of_chunk])
         if bytes_left <= 0:
             # Back to the row that reached it: no more than that is held for a watcher.
             while bytes_left + len(found[-1].change) <= 0:
                 bytes_left += len(found.pop().change)
-            del looked[looked.index(found[-1]) + 1 :]
+            while looked[-1][:2] != found[-1][:2]:
+                looked.pop()
             at_end = False
         end = end_of(until) if at_end else _end_within(looked)
-        while found and found[-1].place > end.place:
+        while found and Place(Position(found[-1].position), found[-1].report_index) > end.place:
             found.pop()
         return FeedPage(live.checkpoint.generation, found, end)
 
@@ -291,16 +326,16 @@ class StoredViewsReader:
         return self._connection.execute(statement, parameters).fetchall()
 
 
-def _end_within(looked: Sequence[FeedRow]) -> Point:
+def _end_within(looked: Sequence[Row]) -> Point:
     """Where a page ends that stops among these rows.
 
     At the end of an event where there is one: what follows of the last event is read again.
     """
-    last = looked[-1]
-    for row in reversed(looked):
-        if row.position != last.position:
-            return Point(Place(Position(row.position)), row.receive_time_us)
-    return Point(last.place, last.receive_time_us)
+    last_position, last_index, last_time_us, *_ = looked[-1]
+    for position, _, time_us, *_ in reversed(looked):
+        if position != last_position:
+            return Point(Place(Position(position)), time_us)
+    return Point(Place(Position(last_position), last_index), last_time_us)
 
 
 def _lacking(found: Sequence[Row]) -> bool:

@@ -10,7 +10,7 @@ from service.domain.instance import ConnectionState, Instance
 from service.domain.message import Message, MessageKey, Recipient, Stage
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
-from service.views.store import FeedEntry
+from service.views.feed import FeedEntry
 
 Row = tuple[Any, ...]
 """A row in the order of its table's columns."""

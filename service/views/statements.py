@@ -1,13 +1,12 @@
 """Every statement over the views, compiled once a dialect, with positional parameters."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
-    Column,
     ColumnElement,
     Select,
     Table,
@@ -15,7 +14,6 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
-    case,
     delete,
     exists,
     func,
@@ -26,20 +24,11 @@ from sqlalchemy import (
 
 from service.database.database import Dialect
 from service.database.statements import Compiler, compiler
-from service.views.tables import TABLES, SlotTables, views
+from service.views.tables import TABLES, SlotTables, encoded_of, state_of, views
 
-_ENCODED = ("encoded", "encoded_reports")
-
-
-def _state(messages: Table) -> list[Column[Any]]:
-    """What the fold makes of a message; without what callers get of it."""
-    return [column for column in messages.c if column.name not in _ENCODED]
-
-
-def _encoded(messages: Table) -> ColumnElement[bytes]:
-    """What callers get, or NULL: it was never made, or is of another state than the row's."""
-    current = messages.c.encoded_reports == messages.c.report_count
-    return case((current, messages.c.encoded)).label("encoded")
+_ONLY_LISTED = ("report",)
+_ONLY_FILTERED = ("instance", "message_id", "phone", "status")
+"""Columns of the feed."""
 
 
 def _by_key(
@@ -63,7 +52,7 @@ def _newest_first(
 
 def _last_changed(compiled: Compiler, messages: Table, column: str = "") -> str:
     place = messages.c.changed_position, messages.c.changed_index
-    statement: Select[tuple[object, ...]] = select(*_state(messages))
+    statement: Select[tuple[object, ...]] = select(*state_of(messages))
     if column:
         statement = statement.where(messages.c[column] == bindparam("wanted"))
     return compiled(
@@ -73,10 +62,12 @@ def _last_changed(compiled: Compiler, messages: Table, column: str = "") -> str:
     )
 
 
-def _feed_behind(compiled: Compiler, feed: Table, *conditions: ColumnElement[bool]) -> str:
+def _feed_behind(
+    compiled: Compiler, feed: Table, *conditions: ColumnElement[bool], left_out: Collection[str]
+) -> str:
     place = feed.c.position, feed.c.report_index
     return compiled(
-        select(*(column for column in feed.c if column.name != "report"))
+        select(*(column for column in feed.c if column.name not in left_out))
         .where(
             *conditions,
             tuple_(*place) > tuple_(bindparam("position"), bindparam("report_index")),
@@ -101,6 +92,8 @@ class Statements(NamedTuple):
     """The same for several ids at once, in any order: see `ids_given`."""
     recipient: str
     feed: str
+    changes: str
+    """The same without what only filters look at."""
     webhook: str
     last_webhook: str
     webhook_by_request: str
@@ -151,7 +144,7 @@ def _folding(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     """What the projector loads by key, and writes."""
     messages, recipients, feed, quarantine, webhooks, instances = tables
     return {
-        "message": _by_key(compiled, messages, _state(messages)),
+        "message": _by_key(compiled, messages, state_of(messages)),
         "recipient": _by_key(compiled, recipients),
         "webhook": _by_key(compiled, webhooks),
         "instance": _by_key(compiled, instances),
@@ -169,7 +162,7 @@ def _asking(compiled: Compiler, tables: SlotTables, slot: str) -> dict[str, str]
     messages = tables.messages
     is_live = select(views.c.live_slot).scalar_subquery() == literal_column(f"'{slot}'")
     instance, message_id = messages.c.instance, messages.c.message_id
-    encoded = select(instance, message_id, messages.c.status, _encoded(messages))
+    encoded = select(instance, message_id, messages.c.status, encoded_of(messages))
     of_id = message_id == bindparam("message_id")
     by_key = encoded.where(instance == bindparam("instance"), of_id)
     by_id = encoded.where(of_id).order_by(instance).limit(bindparam("messages_max"))
@@ -206,7 +199,8 @@ def _reading(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     webhooks = tables.webhooks
     last_first = webhooks.c.attempt_position.desc()
     return {
-        "feed": _feed_behind(compiled, feed),
+        "feed": _feed_behind(compiled, feed, left_out=_ONLY_LISTED),
+        "changes": _feed_behind(compiled, feed, left_out={*_ONLY_LISTED, *_ONLY_FILTERED}),
         "last_webhook": compiled(
             select(webhooks)
             .where(webhooks.c.instance == bindparam("instance"))
@@ -245,7 +239,7 @@ def _walking(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
 
     def by_key(*conditions: ColumnElement[bool]) -> str:
         return compiled(
-            select(*key, *told, _encoded(messages))
+            select(*key, *told, encoded_of(messages))
             .where(*conditions)
             .order_by(*key)
             .limit(bindparam("rows_max"))
@@ -265,6 +259,7 @@ def _walking(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
             feed,
             feed.c.instance == bindparam("instance"),
             feed.c.message_id == bindparam("message_id"),
+            left_out=_ONLY_LISTED,
         ),
     }
 
@@ -374,7 +369,7 @@ def _page(compiled: Compiler, table: Table) -> str:
     behind = tuple_(*key) > tuple_(*(bindparam(f"after_{column.name}") for column in key))
     columns: list[ColumnElement[Any]] = list(table.columns)
     if "encoded" in table.c:
-        columns = [*_state(table), _encoded(table)]
+        columns = [*state_of(table), encoded_of(table)]
     return compiled(select(*columns).where(behind).order_by(*key).limit(bindparam("rows_max")))
 
 

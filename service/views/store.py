@@ -9,12 +9,13 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from service.domain.events import Mark, Place, Point, Position, QuarantineReason
+from service.domain.events import Mark, Place, Position, QuarantineReason
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient
 from service.domain.state import State
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
+from service.views.feed import FeedChange, FeedEntry, FeedFilter, FeedPage, FeedRow
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):
@@ -23,38 +24,6 @@ class Checkpoint(msgspec.Struct, frozen=True, gc=False):
     generation: int
     mark: Mark
     """The last event folded in; ORIGIN at the very start."""
-
-
-class FeedRow(NamedTuple):
-    """One report, as watchers get it and as filters see it; the columns of the feed's row.
-
-    A tuple, and not a value of places and statuses: catching up is mostly making these.
-    """
-
-    position: int
-    report_index: int
-    """With the position the report's place."""
-    receive_time_us: int
-    instance: str
-    message_id: str
-    phone: str
-    """The message's, right after the report; `status` likewise."""
-    status: int
-    changed: bool
-    change: bytes
-    """An encoded StatusChange."""
-
-    @property
-    def place(self) -> Place:
-        return Place(Position(self.position), self.report_index)
-
-
-class FeedPage(NamedTuple):
-    generation: int
-    """Of the views the rows are of: those of another one are not a stream's to send."""
-    rows: list[FeedRow]
-    end: Point
-    """How far the page looked; the next one goes on behind it."""
 
 
 class EncodedMessage(NamedTuple):
@@ -74,13 +43,6 @@ class SnapshotPage(NamedTuple):
     messages: list[EncodedMessage]
     end: MessageKey | None
     """How far the page looked; None once nothing is left."""
-
-
-class FeedEntry(NamedTuple):
-    """A feed row with what is only listed: an encoded StatusReport without `raw`."""
-
-    row: FeedRow
-    report: bytes
 
 
 class QuarantineRow(NamedTuple):
@@ -108,38 +70,6 @@ class ViewsBatch(msgspec.Struct, frozen=True, gc=False):
     encoded: Mapping[MessageKey, bytes] = {}
     """Some of the messages as callers get them; the others are encoded whenever they are asked
     for."""
-
-
-class FeedFilter(msgspec.Struct, frozen=True, gc=False):
-    """Which feed rows are asked for: AND between the fields, OR within; empty means any."""
-
-    instances: frozenset[str] = frozenset()
-    message_ids: frozenset[str] = frozenset()
-    phones: frozenset[str] = frozenset()
-    statuses: frozenset[Status] = frozenset()
-    unchanged: bool = False
-    """Also the reports that changed nothing."""
-
-    def of(self, rows: Sequence[FeedRow]) -> list[FeedRow]:
-        """Those that match."""
-        if self.instances or self.message_ids or self.phones or self.statuses:
-            return [row for row in rows if self.matches(row)]
-        # Nearly always; a tenth of what it costs to ask each one for everything.
-        return list(rows) if self.unchanged else [row for row in rows if row.changed]
-
-    def matches(self, row: FeedRow) -> bool:
-        return (row.changed or self.unchanged) and self.matches_message(
-            row.instance, row.message_id, row.phone, row.status
-        )
-
-    def matches_message(self, instance: str, message_id: str, phone: str, status: int) -> bool:
-        """Does it belong into a snapshot?"""
-        return (
-            (not self.instances or instance in self.instances)
-            and (not self.message_ids or message_id in self.message_ids)
-            and (not self.phones or phone in self.phones)
-            and (not self.statuses or status in self.statuses)
-        )
 
 
 class MessageFilter(msgspec.Struct, frozen=True, gc=False):
@@ -307,7 +237,7 @@ class ViewsReader(Protocol):
 
     def feed(
         self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
-    ) -> FeedPage:
+    ) -> FeedPage[FeedRow]:
         """The wanted rows behind `after`, up to the end of event `until`, in log order.
 
         Looks at no more than `rows_max` rows, and stops as soon as the found changes reach
@@ -317,6 +247,12 @@ class ViewsReader(Protocol):
         Raises CursorExpired if retention has removed reports behind `after`. A filter that names
         a few messages or phones costs a look-up each and what is found, however long the stretch.
         """
+        ...
+
+    def changes(
+        self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
+    ) -> FeedPage[FeedChange]:
+        """The same, and of each row only what watchers get of it."""
         ...
 
     def snapshot(

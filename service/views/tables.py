@@ -1,17 +1,19 @@
 """The views' tables, once a slot. `migrations/views` creates them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
+    case,
 )
 
 SLOTS = ("a", "b")
@@ -182,3 +184,17 @@ def _slot_tables(slot: str) -> SlotTables:
 
 
 TABLES: dict[str, SlotTables] = {slot: _slot_tables(slot) for slot in SLOTS}
+
+
+def state_of(messages: Table) -> list[Column[Any]]:
+    """What the fold makes of a message; without what callers get of it."""
+    return [column for column in messages.c if column.name not in _ENCODED]
+
+
+def encoded_of(messages: Table) -> ColumnElement[bytes]:
+    """What callers get, or NULL: it was never made, or is of another state than the row's."""
+    current = messages.c.encoded_reports == messages.c.report_count
+    return case((current, messages.c.encoded)).label("encoded")
+
+
+_ENCODED = ("encoded", "encoded_reports")

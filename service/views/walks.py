@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from service.database.database import Connection, Row
 from service.domain.events import Place, Position
 from service.domain.message import MessageKey
+from service.views.feed import FeedFilter
 from service.views.statements import Statements
-from service.views.store import FeedFilter, MessageFilter
+from service.views.store import MessageFilter
 
 _NAMED_MAX = 2_000
 """Messages of a filter whose reports are looked up; beyond it the feed is read as it stands."""
@@ -162,6 +163,15 @@ def reports(
         return _merged(connection, of.feed, [_Run((), place, (until,))], rows_max)
     runs = [_Run(tuple(key), place, (until,)) for key in keys]
     return _merged(connection, of.feed_of_message, runs, rows_max)
+
+
+def changes(
+    connection: Connection, of: Statements, _wanted: FeedFilter, stretch: Stretch
+) -> Iterator[Row]:
+    """All reports of the stretch in log order, what watchers get of them."""
+    after, until, rows_max = stretch
+    run = _Run((), (after.position, after.index), (until,))
+    return _merged(connection, of.changes, [run], rows_max)
 
 
 def _named(connection: Connection, of: Statements, wanted: FeedFilter) -> list[MessageKey] | None:

@@ -177,7 +177,8 @@ def _snapshot_cursor(body: bytes) -> Cursor:
 
 def _number(message_id: str) -> bytes:
     """A base, and the id as a number, its code points being the digits in that base."""
-    digits = [ord(character) for character in message_id]
+    # Nearly every id is ASCII, whose bytes are its code points: a snapshot makes one a message.
+    digits = message_id.encode() if message_id.isascii() else [*map(ord, message_id)]
     base = max(digits, default=-1) + 1
     number = 0
     for digit in digits:

@@ -16,8 +16,9 @@ from service.database.schema import Store
 from service.domain.events import BEFORE_FIRST, Place, Position
 from service.domain.message import MessageKey
 from service.telemetry import Metrics
+from service.views.feed import FeedFilter
 from service.views.reader import StoredViewsReader
-from service.views.store import FeedFilter, MessageFilter
+from service.views.store import MessageFilter
 from tests.clock import FakeClock
 from tests.histories import BEGIN_US, Said, random_callbacks, spare_rows
 from tests.rebuild_site import RebuildSite

@@ -5,7 +5,8 @@ import pytest
 from service.domain.events import Position
 from service.domain.message import Message, MessageKey
 from service.domain.status import Status
-from service.views.store import EncodedMessage, FeedFilter, ViewsReader, ViewsWriter
+from service.views.feed import FeedFilter
+from service.views.store import EncodedMessage, ViewsReader, ViewsWriter
 from tests.domain_values import message
 from tests.sqlite_stores import any_connection_of
 from tests.view_stores import as_told, batch

@@ -5,7 +5,8 @@ import pytest
 from service import errors
 from service.domain.events import Place, Position
 from service.domain.message import MessageKey
-from service.views.store import FeedFilter, ViewsReader, ViewsWriter
+from service.views.feed import FeedFilter
+from service.views.store import ViewsReader, ViewsWriter
 from tests.domain_values import message, webhook_update
 from tests.slot_rows import begun, instance, one_of_each, put, quarantined, recipient
 from tests.view_stores import feed_entry, mark

@@ -14,14 +14,8 @@ from service.domain.instance import ConnectionState, Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.status import Status
 from service.domain.webhook import WebhookState
-from service.views.store import (
-    FeedFilter,
-    ListedReport,
-    MessageFilter,
-    QuarantineRow,
-    ViewsReader,
-    ViewsWriter,
-)
+from service.views.feed import FeedFilter
+from service.views.store import ListedReport, MessageFilter, QuarantineRow, ViewsReader, ViewsWriter
 from tests.domain_values import NOW_US, message, webhook_update
 from tests.view_stores import VIEW_STORES, ViewsUnderTest, batch, feed_entry, mark
 
@@ -212,6 +206,11 @@ READS: dict[str, Callable[[ViewsReader], object]] = {
     ],
     "feed": lambda reader: [
         reader.feed(START, mark(HEAD), wanted, rows_max, 5)
+        for wanted in (FeedFilter(), BY_ID, BY_PHONE)
+        for rows_max in (5, 20)
+    ],
+    "changes": lambda reader: [
+        reader.changes(START, mark(HEAD), wanted, rows_max, 5)
         for wanted in (FeedFilter(), BY_ID, BY_PHONE)
         for rows_max in (5, 20)
     ],

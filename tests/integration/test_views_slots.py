@@ -20,13 +20,8 @@ from service.domain.events import (
 )
 from service.domain.message import MessageKey
 from service.domain.status import Status
-from service.views.store import (
-    Checkpoint,
-    Difference,
-    FeedFilter,
-    ViewsReader,
-    ViewsWriter,
-)
+from service.views.feed import FeedFilter
+from service.views.store import Checkpoint, Difference, ViewsReader, ViewsWriter
 from tests import domain_values
 from tests.domain_values import message, webhook_update
 from tests.slot_rows import PROGRAM, begun, instance, one_of_each, put, quarantined, recipient

@@ -16,14 +16,8 @@ from service.domain.instance import ConnectionState, Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
-from service.views.store import (
-    Checkpoint,
-    FeedFilter,
-    QuarantineRow,
-    ViewsBatch,
-    ViewsReader,
-    ViewsWriter,
-)
+from service.views.feed import FeedFilter
+from service.views.store import Checkpoint, QuarantineRow, ViewsBatch, ViewsReader, ViewsWriter
 from tests import domain_values
 from tests.domain_values import NOW_US, message, webhook_update
 from tests.processes import child, lines

@@ -13,7 +13,8 @@ from service import errors
 from service.domain.events import Place, Position
 from service.domain.message import Message, MessageKey
 from service.domain.status import Status
-from service.views.store import EncodedMessage, FeedFilter, FeedRow, ViewsReader, ViewsWriter
+from service.views.feed import FeedChange, FeedFilter, FeedRow
+from service.views.store import EncodedMessage, ViewsReader, ViewsWriter
 from tests.domain_values import message
 from tests.view_stores import VIEW_STORES, as_told, batch, feed_entry, mark
 
@@ -105,6 +106,11 @@ def test_pages_of_the_feed_hold_every_wanted_row_once(
             place = after
             while place < Place(Position(until)):
                 page = reader.feed(place, mark(until), wanted, rows_max, bytes_max)
+                told = reader.changes(place, mark(until), wanted, rows_max, bytes_max)
+                assert told.end == page.end
+                assert told.rows == [
+                    FeedChange(*row[:3], row.changed, row.change) for row in page.rows
+                ]
                 sizes = [len(row.change) for row in page.rows]
                 assert len(page.rows) <= rows_max
                 assert sum(sizes[:-1]) < bytes_max

@@ -12,7 +12,8 @@ from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.webhook import WebhookUpdate
 from service.projector.batch import fold_events
-from service.views.store import Checkpoint, FeedEntry, QuarantineRow
+from service.views.feed import FeedEntry
+from service.views.store import Checkpoint, QuarantineRow
 from service.wire import encode
 from service.wire.cursor import CursorCodec
 from tests.domain_values import NOW_US

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from service.api.live import Audience, LiveQueue
 from service.domain.status import Status
-from service.views.store import FeedFilter, FeedRow
+from service.views.feed import FeedFilter, FeedRow
 
 NAMES = st.sampled_from(["", "a", "b", "c"])
 SETS = st.frozensets(st.sampled_from(["a", "b", "c"]))
