@@ -12,9 +12,10 @@ from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey, fold
 from service.eventlog import statements as log_sql
 from service.plugchat.decode import decode
+from service.projector.batch import feed_entry
 from service.views import beside, rows
 from service.views import statements as views_sql
-from service.views.feed import FeedEntry, FeedRow
+from service.views.feed import FeedEntry
 from service.wire import encode
 from service.wire.cursor import CursorCodec
 
@@ -92,24 +93,11 @@ class BareLoop:
                     if found:
                         recipients[person] = rows.recipient_of(found)
                 folded = fold(messages.get(key), recipients.get(person), report)
-                message = messages[key] = folded.message
+                messages[key] = folded.message
                 if folded.recipient is not None:
                     recipients[person] = folded.recipient
-                one = encoded[key] = encode.message(message, self._cursors)
-                change = encode.status_change(one, folded, report, self._cursors)
-                told = encode.status_report(folded, report, self._cursors).SerializeToString()
-                row = FeedRow(
-                    position=report.place.position,
-                    report_index=report.place.index,
-                    receive_time_us=report.receive_time_us,
-                    instance=message.instance,
-                    message_id=message.message_id,
-                    phone=message.phone,
-                    status=int(message.status),
-                    changed=folded.changed,
-                    change=change,
-                )
-                feed.append(FeedEntry(row, told))
+                one = encoded[key] = encode.message(folded.message, self._cursors)
+                feed.append(feed_entry(folded, one, report, self._cursors))
         return _Made(messages, encoded, recipients, instances, feed, quarantine)
 
     def _write(self, made: _Made, last: Event) -> None:

@@ -13,7 +13,15 @@ import msgspec
 from service.domain import instance, webhook
 from service.domain.events import Event, EventKind, Mark, QuarantineReason
 from service.domain.instance import Instance
-from service.domain.message import Message, MessageKey, Recipient, RecipientKey, Report, fold
+from service.domain.message import (
+    Folded,
+    Message,
+    MessageKey,
+    Recipient,
+    RecipientKey,
+    Report,
+    fold,
+)
 from service.domain.state import State
 from service.domain.webhook import WebhookUpdate
 from service.plugchat.decode import Reading
@@ -62,6 +70,22 @@ def quarantined(event: Event, since: Checkpoint) -> ViewsBatch:
         webhooks=(),
         instances=(),
     )
+
+
+def feed_entry(folded: Folded, message: bytes, report: Report, cursors: CursorCodec) -> FeedEntry:
+    """The feed's row of the report that was folded; `message` is the folded one, encoded."""
+    row = FeedRow(
+        position=report.place.position,
+        report_index=report.place.index,
+        receive_time_us=report.receive_time_us,
+        instance=folded.message.instance,
+        message_id=folded.message.message_id,
+        phone=folded.message.phone,
+        status=int(folded.message.status),
+        changed=folded.changed,
+        change=encode.status_change(message, folded, report, cursors),
+    )
+    return FeedEntry(row, encode.status_report(folded, report, cursors).SerializeToString())
 
 
 def _decoded(events: Sequence[Event], reports_max: int) -> list[Reading]:
@@ -150,19 +174,7 @@ class Batch:
         if folded.recipient is not None:
             self._recipients[recipient_key] = folded.recipient
             self._touched_recipients[recipient_key] = folded.recipient
-        row = FeedRow(
-            position=report.place.position,
-            report_index=report.place.index,
-            receive_time_us=report.receive_time_us,
-            instance=message.instance,
-            message_id=message.message_id,
-            phone=message.phone,
-            status=int(message.status),
-            changed=folded.changed,
-            change=encode.status_change(encoded, folded, report, self._cursors),
-        )
-        details = encode.status_report(folded, report, self._cursors).SerializeToString()
-        self._feed.append(FeedEntry(row, details))
+        self._feed.append(feed_entry(folded, encoded, report, self._cursors))
 
     def _keep_apart(self, event: Event, reason: QuarantineReason) -> None:
         self._quarantine.append(
