@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --group build
 
-.PHONY: help run test test-postgres test-failover torture torture-log fuzz bench bench-quick check format gen proto-image lock clean
+.PHONY: help run test test-postgres test-failover torture torture-log fuzz bench bench-quick bench-peers bench-size check format gen proto-image lock clean
 .DEFAULT_GOAL := help
 
 help: ## one line a target
@@ -71,6 +71,16 @@ bench: .venv/dev.stamp ## the benchmark table, each line against its other side;
 bench-quick: .venv/dev.stamp ## the same with few pairs, and without what takes minutes
 	@$(BIN)/python -m benchmarks --quick
 
+.venv/peers.stamp: .venv/dev.stamp benchmarks/peers.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement benchmarks/peers.lock
+	@touch $@
+
+bench-peers: .venv/peers.stamp ## the same beside FastAPI with SQLAlchemy, and beside eventsourcing
+	@$(BIN)/python -m benchmarks peers
+
+bench-size: .venv/dev.stamp ## the lines over a million events and ten; takes an hour at first, for their stores
+	@$(BIN)/python -m benchmarks size
+
 check: .venv/dev.stamp ## format, lint, types, layers, proto, generated code, duplicated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -97,6 +107,7 @@ proto-image: .venv/dev.stamp ## renew the breaking-change image, after passing t
 lock: .venv/dev.stamp ## renew the lock files from pyproject.toml
 	$(UV_COMPILE) --output-file requirements.lock
 	$(UV_COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(UV_COMPILE) --extra peers --constraint requirements-dev.lock --output-file benchmarks/peers.lock
 	cd tests/docs && PATH="$(CURDIR)/$(BIN):$$PATH" NODE_USE_SYSTEM_CA=1 npm update --package-lock-only \
 		--omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund --silent
 

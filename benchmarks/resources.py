@@ -6,18 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 
 import httpx
 
+from benchmarks.prepared import opened, with_events
 from benchmarks.processes import resident_kb
-from benchmarks.projecting import filled
 from benchmarks.watching import WATCH, idle_watchers
-from service import config
-from service.projector.follower import Follower
-from service.stores import Stores
-from service.wire.cursor import CursorCodec
 from tests.server_process import ServerProcess, clean_environment
 
 _STARTS = 5
@@ -82,15 +77,9 @@ def _wait_for(server: ServerProcess, watchers: int) -> None:
 def _sizes(folder: Path) -> list[str]:
     """Of mixed callbacks, log and views apart."""
     data_dir = folder / "sized"
-    filled(data_dir, _EVENTS)
-    settings = config.load({"DATA_DIR": str(data_dir)})
-    stores = Stores(settings)
-    with closing(stores.open_log_reader()) as log:
-        views = stores.open_views_writer(log.identity)
-        follower = Follower(log, views, CursorCodec(log.identity), settings.limits, 2_000)
-        while events := follower.waiting():
-            follower.advance(events)
-        views.close()
+    with_events(data_dir, _EVENTS)
+    with opened(data_dir) as stores:
+        stores.fold_all()
     return [
         f"{f'{what}, an event on disk':44}{(data_dir / file).stat().st_size / _EVENTS:>8.0f} bytes"
         for what, file in (("event log", "events.db"), ("views", "views.db"))

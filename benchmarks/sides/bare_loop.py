@@ -2,8 +2,9 @@
 driver's own connections, and nothing around it."""
 
 import sqlite3
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service.database.database import Dialect
 from service.domain import instance
@@ -20,13 +21,19 @@ from service.wire import encode
 from service.wire.cursor import CursorCodec
 
 
-class _Made(NamedTuple):
+class Made(NamedTuple):
+    """What a run of events makes of the views."""
+
     messages: dict[MessageKey, Message]
     encoded: dict[MessageKey, bytes]
     recipients: dict[RecipientKey, Recipient]
     instances: dict[str, Instance]
     feed: list[FeedEntry]
     quarantine: list[tuple[object, ...]]
+
+
+SQL = views_sql.of_slot(Dialect.SQLITE, "a")
+"""The projector's own, over a fresh store's tables."""
 
 
 class BareLoop:
@@ -39,7 +46,6 @@ class BareLoop:
             self._views.execute(f"PRAGMA {pragma}")
         self._cursors = cursors
         self._read = log_sql.of(Dialect.SQLITE).read
-        self._sql = views_sql.of_slot(Dialect.SQLITE, "a")
         self._advance = beside.common(Dialect.SQLITE).advance
         self.position = 0
 
@@ -57,62 +63,61 @@ class BareLoop:
         ]
         if not events:
             return 0
-        self._views.execute("BEGIN IMMEDIATE")
-        made = self._made(events)
-        self._write(made, events[-1])
-        self.position = events[-1].position
+        execute = self._views.execute
+        execute("BEGIN IMMEDIATE")
+        made = made_of(events, lambda *asked: execute(*asked).fetchone(), self._cursors)
+        last = events[-1]
+        execute(self._advance, (last.position, last.receive_time_us, "a", 1, self.position))
+        write(made, self._views.executemany)
+        execute("COMMIT")
+        self.position = last.position
         return len(events)
 
-    def _made(self, events: list[Event]) -> _Made:
-        execute, sql = self._views.execute, self._sql
-        messages: dict[MessageKey, Message] = {}
-        recipients: dict[RecipientKey, Recipient] = {}
-        instances: dict[str, Instance] = {}
-        encoded: dict[MessageKey, bytes] = {}
-        feed: list[FeedEntry] = []
-        quarantine: list[tuple[object, ...]] = []
-        for event in events:
-            reading = decode(event)
-            name = event.instance
-            instances[name] = instance.heard(
-                instances.get(name), name, event.receive_time_us, reading.connection
-            )
-            if reading.quarantined is not None:
-                quarantine.append(
-                    (event.position, name, reading.quarantined, event.receive_time_us)
-                )
-            for report in reading.reports:
-                key = MessageKey(report.instance, report.message_id)
-                if key not in messages:
-                    found = execute(sql.message, key).fetchone()
-                    if found:
-                        messages[key] = rows.message_of(found)
-                person = RecipientKey(*key, report.participant)
-                if report.participant and person not in recipients:
-                    found = execute(sql.recipient, person).fetchone()
-                    if found:
-                        recipients[person] = rows.recipient_of(found)
-                folded = fold(messages.get(key), recipients.get(person), report)
-                messages[key] = folded.message
-                if folded.recipient is not None:
-                    recipients[person] = folded.recipient
-                one = encoded[key] = encode.message(folded.message, self._cursors)
-                feed.append(feed_entry(folded, one, report, self._cursors))
-        return _Made(messages, encoded, recipients, instances, feed, quarantine)
 
-    def _write(self, made: _Made, last: Event) -> None:
-        execute, sql = self._views.execute, self._sql
-        many = self._views.executemany
-        execute(self._advance, (last.position, last.receive_time_us, "a", 1, self.position))
-        many(
-            sql.upsert_message,
-            (rows.message_row(one, made.encoded.get(key)) for key, one in made.messages.items()),
+def made_of(
+    events: Sequence[Event], found: Callable[[str, tuple[str, ...]], Any], cursors: CursorCodec
+) -> Made:
+    """`found`: the one row that a statement finds, or None."""
+    made = Made({}, {}, {}, {}, [], [])
+    for event in events:
+        reading = decode(event)
+        name = event.instance
+        made.instances[name] = instance.heard(
+            made.instances.get(name), name, event.receive_time_us, reading.connection
         )
-        many(
-            sql.upsert_recipient,
-            (rows.recipient_row(MessageKey(*key[:2]), one) for key, one in made.recipients.items()),
-        )
-        many(sql.insert_feed, map(rows.feed_row, made.feed))
-        many(sql.upsert_quarantine, made.quarantine)
-        many(sql.upsert_instance, map(rows.instance_row, made.instances.values()))
-        execute("COMMIT")
+        if reading.quarantined is not None:
+            made.quarantine.append(
+                (event.position, name, reading.quarantined, event.receive_time_us)
+            )
+        for report in reading.reports:
+            key = MessageKey(report.instance, report.message_id)
+            if key not in made.messages and (row := found(SQL.message, key)):
+                made.messages[key] = rows.message_of(row)
+            person = RecipientKey(*key, report.participant)
+            if (
+                report.participant
+                and person not in made.recipients
+                and (row := found(SQL.recipient, person))
+            ):
+                made.recipients[person] = rows.recipient_of(row)
+            folded = fold(made.messages.get(key), made.recipients.get(person), report)
+            made.messages[key] = folded.message
+            if folded.recipient is not None:
+                made.recipients[person] = folded.recipient
+            one = made.encoded[key] = encode.message(folded.message, cursors)
+            made.feed.append(feed_entry(folded, one, report, cursors))
+    return made
+
+
+def write(made: Made, many: Callable[[str, Iterable[Any]], object]) -> None:
+    many(
+        SQL.upsert_message,
+        (rows.message_row(one, made.encoded.get(key)) for key, one in made.messages.items()),
+    )
+    many(
+        SQL.upsert_recipient,
+        (rows.recipient_row(MessageKey(*key[:2]), one) for key, one in made.recipients.items()),
+    )
+    many(SQL.insert_feed, map(rows.feed_row, made.feed))
+    many(SQL.upsert_quarantine, made.quarantine)
+    many(SQL.upsert_instance, map(rows.instance_row, made.instances.values()))

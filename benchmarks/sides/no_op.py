@@ -32,7 +32,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 def main() -> None:
     taken = plain_http.listening()
     print(plain_http.address_of(taken), flush=True)
-    uvloop.run(plain_http.serve(answer, taken))
+    uvloop.run(plain_http.serve(plain_http.mounted(answer), taken))
 
 
 if __name__ == "__main__":

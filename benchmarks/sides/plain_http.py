@@ -1,6 +1,7 @@
-"""A Litestar application under uvicorn, as it comes, on a port that the system chose."""
+"""An application under uvicorn, as it comes, on a port that the system chose."""
 
 import socket
+from typing import Any
 
 import uvicorn
 from litestar import Litestar
@@ -19,9 +20,14 @@ def address_of(taken: socket.socket) -> str:
     return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
-async def serve(handler: ASGIRouteHandler, taken: socket.socket) -> None:
+def mounted(handler: ASGIRouteHandler) -> Litestar:
+    return Litestar([handler], openapi_config=None, logging_config=None)
+
+
+async def serve(app: Any, taken: socket.socket) -> None:
+    """`app`: an ASGI application."""
     settings = uvicorn.Config(
-        Litestar([handler], openapi_config=None, logging_config=None),
+        app,
         http="httptools",
         loop="uvloop",
         ws="none",

@@ -54,7 +54,7 @@ async def serve(file: int) -> None:
     await server.start()
     taken = plain_http.listening()
     print(f"{plain_http.address_of(taken)} 127.0.0.1:{port}", flush=True)
-    await plain_http.serve(receive_callback, taken)
+    await plain_http.serve(plain_http.mounted(receive_callback), taken)
 
 
 if __name__ == "__main__":

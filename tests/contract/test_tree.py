@@ -36,7 +36,10 @@ TEXTS = sorted(
     for path in [*ROOT.glob("*"), *(path for each in FOLDERS for path in (ROOT / each).rglob("*"))]
     if path.is_file() and path.suffix not in (".binpb", ".pyc", ".db")
 )
-LOCKS = {name: ROOT / name for name in ("requirements.lock", "requirements-dev.lock")}
+LOCKS = {
+    name: ROOT / name
+    for name in ("requirements.lock", "requirements-dev.lock", "benchmarks/peers.lock")
+}
 
 
 def _named(paths: list[Path]) -> list[str]:
@@ -99,8 +102,9 @@ def _declared() -> Iterator[tuple[str, Requirement]]:
     everyone = [*project["dependencies"], *pyproject["dependency-groups"]["build"]]
     for text in everyone:
         yield "requirements.lock", Requirement(text)
-    for text in [*everyone, *project["optional-dependencies"]["dev"]]:
-        yield "requirements-dev.lock", Requirement(text)
+    for extra, lock in (("dev", "requirements-dev.lock"), ("peers", "benchmarks/peers.lock")):
+        for text in [*everyone, *project["optional-dependencies"][extra]]:
+            yield lock, Requirement(text)
 
 
 def test_every_dependency_is_locked() -> None:
@@ -118,11 +122,12 @@ def test_every_dependency_is_locked() -> None:
     assert [] == missing
 
 
-def test_both_lock_files_agree() -> None:
-    """What runs is what is tested: both lock files pin the same versions."""
-    run, develop = (_locked(path) for path in LOCKS.values())
+def test_the_lock_files_agree() -> None:
+    """What runs is what is tested and measured: all lock files pin the same versions of it."""
+    run, *others = (_locked(path) for path in LOCKS.values())
 
-    assert run == {name: develop.get(name, "") for name in run}
+    for other in others:
+        assert run == {name: other.get(name, "") for name in run}
 
 
 @pytest.mark.parametrize("name", LOCKS)

@@ -220,18 +220,18 @@ async def test_a_store_that_comes_back_is_used_again(gate: Gate, log: LogUnderTe
         assert [b"c"] == _contents(reader)
 
 
-async def test_several_are_one_transaction(gate: Gate, reader: LogReader) -> None:
-    """With what is appended in the same turn; each waiter has its own first position."""
+async def test_several_leave_at_once(gate: Gate, reader: LogReader) -> None:
+    """They take along what was appended before them in the same turn, and wait for no more."""
     async with _appender(gate) as appender:
-        waiters = [
-            appender.append(new_event(b"a")),
-            appender.append_all([new_event(b"b"), new_event(b"c")]),
-            appender.append_all([new_event(b"d"), new_event(b"e")]),
-        ]
+        first = appender.append(new_event(b"a"))
+        several = appender.append_all([new_event(b"b"), new_event(b"c")])
+        last = appender.append(new_event(b"d"))
         gate.let()
 
-        assert [await waiter for waiter in waiters] == [1, 2, 4]
-        assert _contents(reader) == [b"a", b"b", b"c", b"d", b"e"]
+        assert (await first, await several, last.done()) == (1, 2, False)
+        assert _contents(reader) == [b"a", b"b", b"c"]
+        gate.let()
+        assert await last == 4
 
 
 async def test_several_are_not_parted(gate: Gate, reader: LogReader) -> None:
