@@ -29,7 +29,7 @@ def rows(pairs: int) -> Iterator[Row]:
         folder = Path(name)
         with_events(folder / "log", A_SLICE * (pairs + 2))
         yield _projector(folder, pairs)
-        yield _rebuild(folder, pairs)
+        yield rebuild(folder, pairs)
 
 
 def _projector(folder: Path, pairs: int) -> Row:
@@ -40,11 +40,12 @@ def _projector(folder: Path, pairs: int) -> Row:
     return row
 
 
-def _rebuild(folder: Path, pairs: int) -> Row:
+def rebuild(folder: Path, pairs: int, what: str = "rebuild, SQLite") -> Row:
+    """`folder` holds `log`, with empty views, and `projected`: two data folders of one log."""
     with opened(folder / "projected") as ours:
         ours.fold_all()
-        rebuild = Rebuild(ours.cursors, SystemClock(), ours.limits, check=False)
-        steps = rebuild(Hands(ours.log, ours.views))
+        task = Rebuild(ours.cursors, SystemClock(), ours.limits, check=False)
+        steps = task(Hands(ours.log, ours.views))
         next(steps)
         spare = ours.views.spare()
 
@@ -53,7 +54,7 @@ def _rebuild(folder: Path, pairs: int) -> Row:
             next(steps)
             return spare.checkpoint().mark.position - before
 
-        return _beside_bare(folder, "rebuild, SQLite", step, ours.cursors, 0.80, pairs)
+        return _beside_bare(folder, what, step, ours.cursors, 0.80, pairs)
 
 
 def _beside_bare(

@@ -18,8 +18,8 @@ from tests.server_process import ServerProcess
 _MESSAGES = 100_000
 _A_CALLBACK = 10_000
 _BATCH = 100
-_BATCH_GET = "/plugchat.status.v1.MessageStatusService/BatchGetMessageStatuses"
-_GET = "/plugchat.status.v1.MessageStatusService/GetMessageStatus"
+_BATCHGET = "/plugchat.status.v1.MessageStatusService/BatchGetMessageStatuses"
+GET = "/plugchat.status.v1.MessageStatusService/GetMessageStatus"
 
 
 def rows(pairs: int) -> Iterator[Row]:
@@ -31,7 +31,7 @@ def rows(pairs: int) -> Iterator[Row]:
             answer = stubs.MessageStatusServiceStub(channel).GetMessageStatus(until, timeout=30)
         with serving("echo", str(answer.ByteSize())) as other:
             asked = request.SerializeToString()
-            mine = Load.of_calls(Path(name), ours.grpc, _GET, asked, in_flight=32)
+            mine = Load.of_calls(Path(name), ours.grpc, GET, asked, in_flight=32)
             theirs = Load.of_calls(
                 Path(name), other.address, "/bench.Echo/Echo", asked, in_flight=32
             )
@@ -46,7 +46,7 @@ def rows(pairs: int) -> Iterator[Row]:
             )
         ids = [numbered(number) for number in range(0, _MESSAGES, _MESSAGES // _BATCH)]
         batch = pb.BatchGetMessageStatusesRequest(message_ids=ids).SerializeToString()
-        batches = Load.of_calls(Path(name), ours.grpc, _BATCH_GET, batch, in_flight=4)
+        batches = Load.of_calls(Path(name), ours.grpc, _BATCHGET, batch, in_flight=4)
 
         def of_batches() -> Slice:
             taken = batches.slice()

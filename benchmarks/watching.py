@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -37,9 +37,10 @@ _POST_S = 0.01
 _fresh = itertools.count(2 * 10**9)
 """Numbers of messages that nobody has heard of."""
 
+_EVERYTHING = 10**9
 _NOW = pb.WatchStatusesRequest(from_now=True).SerializeToString()
-_ALL = pb.WatchStatusesRequest(from_time=Timestamp(seconds=1)).SerializeToString()
-_SNAPSHOT = pb.WatchStatusesRequest(snapshot=True).SerializeToString()
+ALL = pb.WatchStatusesRequest(from_time=Timestamp(seconds=1)).SerializeToString()
+SNAPSHOT = pb.WatchStatusesRequest(snapshot=True).SerializeToString()
 
 
 def rows(pairs: int) -> Iterator[Row]:
@@ -49,40 +50,64 @@ def rows(pairs: int) -> Iterator[Row]:
         yield _fan_out(Path(name), ours, pairs)
         for first in range(0, _STORED, 10_000):
             _post(ours, of_many(first, 10_000))
-        for what, request in (("catch-up", _ALL), ("snapshot", _SNAPSHOT)):
-            yield _stream(Path(name), ours, what, request, pairs)
+        for what, request in (("catch-up", ALL), ("snapshot", SNAPSHOT)):
+            yield of_stream(Path(name), ours.grpc, what, request, pairs)
 
 
-def _stream(folder: Path, ours: ServerProcess, what: str, request: bytes, pairs: int) -> Row:
-    with grpc.insecure_channel(ours.grpc, options=_UNBOUNDED) as channel:
-        frames = list(_until_live(_opened(channel, WATCH, request)))
-        parsed = map(pb.WatchStatusesResponse.FromString, frames)
-        changes = sum(len(one.changes.changes) for one in parsed)
+def of_stream(
+    folder: Path,
+    target: str,
+    what: str,
+    request: bytes,
+    pairs: int,
+    changes_max: int = _EVERYTHING,
+) -> Row:
+    """How fast one watcher gets what is stored, up to so many changes."""
+    with grpc.insecure_channel(target, options=_UNBOUNDED) as channel:
+        frames: list[bytes] = []
+        stream = opened(channel, WATCH, request)
+        changes = look_at(stream, changes_max, frames)
         (folder / what).write_bytes(stored(frames))
-
-        def mine() -> Slice:
-            began_s = time.perf_counter()
-            _looked_at(_until_live(_opened(channel, WATCH, request)))
-            return Slice(changes / (time.perf_counter() - began_s), [])
-
+        frames.clear()
         with (
             serving("frames", str(folder / what)) as other,
             grpc.insecure_channel(other.address, options=_UNBOUNDED) as bare,
         ):
-
-            def theirs() -> Slice:
-                began_s = time.perf_counter()
-                _looked_at(_opened(bare, "/bench.Frames/All", b""))
-                return Slice(changes / (time.perf_counter() - began_s), [])
-
             return measured(
                 f"{what} of one watcher that looks at each of {changes:,} changes",
-                mine,
+                lambda: streamed(opened(channel, WATCH, request), changes_max),
                 "the same bytes from memory, looked at too",
-                theirs,
+                lambda: streamed(opened(bare, "/bench.Frames/All", b""), changes_max),
                 floor=0.60,
                 pairs=pairs,
             )
+
+
+def streamed(stream: Any, changes_max: int) -> Slice:
+    began_s = time.perf_counter()
+    changes = look_at(stream, changes_max)
+    return Slice(changes / (time.perf_counter() - began_s), [])
+
+
+def look_at(stream: Any, changes_max: int, frames: list[bytes] | None = None) -> int:
+    """As a watcher does that keeps the status of each message, and how far it is: up to so many
+    changes, or until it has caught up. How many there were; `frames` are added to."""
+    known: dict[str, tuple[int, str]] = {}
+    seen = 0
+    for frame in stream:
+        told = pb.WatchStatusesResponse.FromString(frame)
+        if told.HasField("caught_up"):
+            break
+        if frames is not None:
+            frames.append(frame)
+        for change in told.changes.changes:
+            known[change.message.message_id] = change.message.status, change.cursor
+        seen += len(told.changes.changes)
+        if seen >= changes_max:
+            break
+    stream.cancel()
+    assert known
+    return seen
 
 
 def _fan_out(folder: Path, ours: ServerProcess, pairs: int) -> Row:
@@ -172,29 +197,9 @@ _LENGTH = re.compile(rb"content-length: (\d+)")
 _UNBOUNDED = [("grpc.max_receive_message_length", -1)]
 
 
-def _opened(channel: grpc.Channel, method: str, request: bytes) -> Any:
+def opened(channel: grpc.Channel, method: str, request: bytes) -> Any:
     call: Any = channel.unary_stream(method)
     return call(request)
-
-
-def _until_live(stream: Any) -> Iterator[bytes]:
-    """Every frame before the stream is live."""
-    for frame in stream:
-        if len(frame) < 200:
-            told = pb.WatchStatusesResponse.FromString(frame)
-            if told.HasField("caught_up"):
-                stream.cancel()
-                return
-        yield frame
-
-
-def _looked_at(frames: Iterable[bytes]) -> dict[str, tuple[int, str]]:
-    """As a watcher does that keeps the status of each message, and how far it is."""
-    known: dict[str, tuple[int, str]] = {}
-    for frame in frames:
-        for change in pb.WatchStatusesResponse.FromString(frame).changes.changes:
-            known[change.message.message_id] = change.message.status, change.cursor
-    return known
 
 
 class _Watchers:
@@ -248,7 +253,7 @@ class _Watchers:
 @contextmanager
 def _watching(target: str, method: str, request: bytes, count: int) -> Iterator[_Watchers]:
     with grpc.insecure_channel(target, options=_UNBOUNDED) as channel:
-        streams = [_opened(channel, method, request) for _ in range(count)]
+        streams = [opened(channel, method, request) for _ in range(count)]
         try:
             yield _Watchers(streams)
         finally:
