@@ -14,7 +14,7 @@ from service.domain.message import Message, MessageKey, Recipient, RecipientKey,
 from service.eventlog import statements as log_sql
 from service.plugchat.decode import decode
 from service.projector.batch import feed_entry
-from service.views import beside, rows
+from service.views import beside, messages, rows
 from service.views import statements as views_sql
 from service.views.feed import FeedEntry
 from service.wire import encode
@@ -25,6 +25,7 @@ class Made(NamedTuple):
     """What a run of events makes of the views."""
 
     messages: dict[MessageKey, Message]
+    stored: dict[MessageKey, Message]
     encoded: dict[MessageKey, bytes]
     recipients: dict[RecipientKey, Recipient]
     instances: dict[str, Instance]
@@ -42,7 +43,12 @@ class BareLoop:
     def __init__(self, events: Path, views: Path, cursors: CursorCodec) -> None:
         self._log = sqlite3.connect(events, isolation_level=None)
         self._views = sqlite3.connect(views, isolation_level=None)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "cache_size=-65536",
+            "wal_autocheckpoint=8000",
+        ):
             self._views.execute(f"PRAGMA {pragma}")
         self._cursors = cursors
         self._read = log_sql.of(Dialect.SQLITE).read
@@ -78,7 +84,7 @@ def made_of(
     events: Sequence[Event], found: Callable[[str, tuple[str, ...]], Any], cursors: CursorCodec
 ) -> Made:
     """`found`: the one row that a statement finds, or None."""
-    made = Made({}, {}, {}, {}, [], [])
+    made = Made({}, {}, {}, {}, {}, [], [])
     for event in events:
         reading = decode(event)
         name = event.instance
@@ -92,7 +98,7 @@ def made_of(
         for report in reading.reports:
             key = MessageKey(report.instance, report.message_id)
             if key not in made.messages and (row := found(SQL.message, key)):
-                made.messages[key] = rows.message_of(row)
+                made.messages[key] = made.stored[key] = rows.message_of(row)
             person = RecipientKey(*key, report.participant)
             if (
                 report.participant
@@ -110,10 +116,9 @@ def made_of(
 
 
 def write(made: Made, many: Callable[[str, Iterable[Any]], object]) -> None:
-    many(
-        SQL.upsert_message,
-        (rows.message_row(one, made.encoded.get(key)) for key, one in made.messages.items()),
-    )
+    parts = messages.parted(made.messages.values(), made.encoded, made.stored)
+    for upsert, part in zip(messages.upserts(Dialect.SQLITE, "a"), parts, strict=True):
+        many(upsert, part)
     many(
         SQL.upsert_recipient,
         (rows.recipient_row(MessageKey(*key[:2]), one) for key, one in made.recipients.items()),

@@ -105,6 +105,10 @@ class Connection(Protocol):
         """The queries inside see one state of the database."""
         ...
 
+    def expect_rewrites(self) -> None:
+        """The same rows will be written again and again, by this connection."""
+        ...
+
     def grown(self, tables: Sequence[str], rows: int) -> None:
         """Outside a transaction: so many rows more were written to these tables.
 

@@ -185,6 +185,9 @@ class PostgresConnection:
             with suppress(psycopg.Error):
                 self.raw.execute("ROLLBACK")
 
+    def expect_rewrites(self) -> None:
+        """The server's settings say how often it checkpoints."""
+
     def grown(self, tables: Sequence[str], rows: int) -> None:
         """Have the server look at them, as often as they have doubled.
 

@@ -1,7 +1,7 @@
 """SQLAlchemy statements, compiled once to the driver's own form."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 
@@ -56,8 +56,11 @@ class Compiler:
         statement: Insert = self._insert(table)
         return self(statement)
 
-    def upsert(self, table: Table) -> str:
-        """The same, or instead of the row with its key."""
+    def upsert(self, table: Table, staying: Collection[str] = ()) -> str:
+        """The same, or instead of the row with its key; there the columns of these names stay.
+
+        SQLite writes the entries of an index again if a column of it is set, to whatever value.
+        """
         keys = [column.name for column in table.primary_key]
         statement = self._insert(table)
         return self(
@@ -66,7 +69,7 @@ class Compiler:
                 set_={
                     column.name: statement.excluded[column.name]
                     for column in table.columns
-                    if column.name not in keys
+                    if column.name not in keys and column.name not in staying
                 },
             )
         )

@@ -109,6 +109,7 @@ class Batch:
         self._messages: dict[MessageKey, Message] = state.messages(
             {MessageKey(report.instance, report.message_id) for report in reports}
         )
+        self._stored = dict(self._messages)
         self._recipients: dict[RecipientKey, Recipient] = state.recipients(
             {_recipient_key(report) for report in reports if report.participant}
         )
@@ -155,6 +156,7 @@ class Batch:
             webhooks=self._webhooks.touched.values(),
             instances=self._instances.values(),
             encoded=self._encoded,
+            stored=self._stored,
         )
 
     def _hear(self, event: Event, reading: Reading) -> None:

@@ -99,7 +99,6 @@ class Statements(NamedTuple):
     webhook_by_request: str
     webhooks_by_state: str
     of_status_within: str
-    upsert_message: str
     upsert_recipient: str
     insert_feed: str
     upsert_quarantine: str
@@ -148,7 +147,6 @@ def _folding(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
         "recipient": _by_key(compiled, recipients),
         "webhook": _by_key(compiled, webhooks),
         "instance": _by_key(compiled, instances),
-        "upsert_message": compiled.upsert(messages),
         "upsert_recipient": compiled.upsert(recipients),
         "insert_feed": compiled.insert(feed),
         "upsert_quarantine": compiled.upsert(quarantine),

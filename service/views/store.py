@@ -70,6 +70,8 @@ class ViewsBatch(msgspec.Struct, frozen=True, gc=False):
     encoded: Mapping[MessageKey, bytes] = {}
     """Some of the messages as callers get them; the others are encoded whenever they are asked
     for."""
+    stored: Mapping[MessageKey, Message] = {}
+    """Some of the messages as their rows are: what stays of those is not written again."""
 
 
 class MessageFilter(msgspec.Struct, frozen=True, gc=False):

@@ -12,7 +12,7 @@ from service.domain.events import Mark, Position
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient, RecipientKey
 from service.domain.webhook import WebhookUpdate
-from service.views import beside, rows
+from service.views import beside, messages, rows
 from service.views import statements as sql
 from service.views.comparison import compared
 from service.views.faults import translated
@@ -111,14 +111,11 @@ class SlotWriter(ABC):
         many = self._connection.executemany
         self._leave(into, batch.refolded, reports=True)
         many(into.release, [(position,) for position in batch.released])
-        encoded = batch.encoded.get
-        many(
-            into.upsert_message,
-            (
-                rows.message_row(one, encoded(MessageKey(one.instance, one.message_id)))
-                for one in batch.messages
-            ),
-        )
+        parts = messages.parted(batch.messages, batch.encoded, batch.stored)
+        for upsert, part in zip(
+            messages.upserts(self._connection.dialect, slot), parts, strict=True
+        ):
+            many(upsert, part)
         many(into.upsert_recipient, (rows.recipient_row(*pair) for pair in batch.recipients))
         many(into.insert_feed, map(rows.feed_row, batch.feed))
         many(into.upsert_quarantine, batch.quarantine)
@@ -158,6 +155,7 @@ class StoredViewsWriter(SlotWriter):
         """
         super().__init__(database.connect_writer(), fence)
         with opening(self._connection, database.name):
+            self._connection.expect_rewrites()
             found = self._connection.execute(self._common.log_identity).fetchall()[0][0]
             if found not in ("", log_identity):
                 raise errors.StoreUnusable(
