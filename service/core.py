@@ -112,6 +112,7 @@ class Core:
     async def _start(self) -> None:
         config, closers = self._config, self._closers
         interpreter.allow_depth(config.limits)
+        interpreter.take_short_turns()
         stores = Stores(config)
         closers.callback(stores.lock().close)
         self._open_spool(config.data_dir / SPOOL_FILE)

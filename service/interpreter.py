@@ -16,6 +16,15 @@ def allow_depth(limits: Limits) -> None:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), limits.recursion_max))
 
 
+def take_short_turns() -> None:
+    """For a process with busy threads: whoever waits for Python is let in after 0.2 ms, not 5.
+
+    What folds would keep the answers to callbacks waiting: with both at work a tenth more of them
+    come in. Alone it makes no difference.
+    """
+    sys.setswitchinterval(0.0002)
+
+
 def run(work: Coroutine[Any, Any, None], *, takes_tls: bool) -> None:
     """To its end, on a loop of its own. `takes_tls`: it accepts connections of HTTPS.
 

@@ -54,6 +54,10 @@ class Limits:
     waiting_bytes_max: int = 256 * 1024 * 1024
     fold_events_max: int = 2_000
     """Events a transaction of the views."""
+    gather_events_min: int = 50
+    gather_s: float = 0.02
+    """The pause after folding so many events at once, but not all that could be: a transaction of
+    many costs half as much for each of them, and watchers get fewer frames."""
     fold_bytes_max: int = 8 * 1024 * 1024
     fold_reports_max: int = 5_000
     """Reports a transaction of the views; a single callback may make more."""

@@ -30,8 +30,8 @@ _BUSY_TIMEOUT_MS = 2_000
 """Only an outsider can hold the write lock: wait out a backup tool, then say 503."""
 
 _CACHE_KIB = 64 * 1024
-_REWRITTEN_PAGES = 8_000
-"""32 MiB."""
+_REWRITTEN_PAGES = 4_000
+"""16 MiB."""
 
 
 _PRIMARY_CODE = 0xFF

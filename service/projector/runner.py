@@ -178,7 +178,7 @@ class Projector:
         while not self._stopping.is_set():
             try:
                 stores = self._led(stores)
-                advanced = self._advance(stores) if stores else False
+                events = self._advance(stores) if stores else 0
             except Exception as error:  # noqa: BLE001
                 # The checkpoint did not move, so the same events are read again. A defect of ours
                 # is no reason to end either: nobody would hear of it.
@@ -194,8 +194,8 @@ class Projector:
                 self._failing = False
                 if stores is None:
                     self._stand_by()
-                elif not self._step(stores) and not advanced:
-                    self._wait_for_work()
+                elif not self._step(stores):
+                    self._wait_for_work(events)
         self._fail_tasks(errors.ShuttingDown())
         if stores is not None:
             stores.close()
@@ -263,24 +263,29 @@ class Projector:
             # What waits is not known while the log cannot be read: at least as old as the fault.
             self._oldest_unfolded_us = self._clock.now_us()
 
-    def _wait_for_work(self) -> None:
-        self._work.wait(self._limits.poll_s)
-        # Cleared before the log is looked at again, so no hint given after that look is lost.
-        self._work.clear()
+    def _wait_for_work(self, events: int) -> None:
+        """`events`: so many have just come."""
+        if not events:
+            self._work.wait(self._limits.poll_s)
+            # Cleared before the log is looked at again, so no hint given after that look is lost.
+            self._work.clear()
+        elif self._limits.gather_events_min <= events < self._limits.fold_events_max:
+            # They come fast: a transaction of many costs half as much for each of them.
+            self._stopping.wait(self._limits.gather_s)
 
-    def _advance(self, stores: _Open) -> bool:
-        """Fold one batch; False if there was nothing to fold."""
+    def _advance(self, stores: _Open) -> int:
+        """Fold one batch of what waits; how many events were there."""
         events = stores.live.waiting()
         if not events:
             self._oldest_unfolded_us = 0
-            return False
+            return 0
         self._oldest_unfolded_us = events[0].receive_time_us
         batch = stores.live.advance(events)
         if batch is not None:
             self._metrics.views_position.set(batch.until.position)
             self._count(batch)
             self._on_advance(batch)
-        return True
+        return len(events)
 
     def _count(self, batch: ViewsBatch) -> None:
         if not batch.refolded:
