@@ -12,7 +12,10 @@ from tests.domain_values import message
 from tests.view_stores import batch
 
 KEY = MessageKey("acme", "M")
-LATER: dict[str, Any] = {"changed_at": Place(Position(2), 0), "update_time_us": message().update_time_us + 1}
+LATER: dict[str, Any] = {
+    "changed_at": Place(Position(2), 0),
+    "update_time_us": message().update_time_us + 1,
+}
 CHANGES: dict[str, dict[str, Any]] = {
     "only counted": {"report_count": 2},
     "what no list is ordered by": {"report_count": 2, "recipient_count": 1, "failure_code": "1"},
