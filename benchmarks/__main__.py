@@ -16,7 +16,7 @@ from benchmarks.pairs import PAIRS, Row
 _GROUPS = ("ingest", "projecting", "questions", "watching")
 _LONG = ("peers", "size")
 """Groups too, and only when they are named."""
-_TABLES = ("resources", "stalled_watcher", "deployments")
+_TABLES = ("resources", "sustained", "stalled_watcher", "deployments")
 _QUICK = 5
 
 

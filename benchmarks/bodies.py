@@ -31,6 +31,10 @@ def numbered(number: int) -> str:
     return f"3EB0{number:016X}"
 
 
+def number_of(message_id: str) -> int:
+    return int(message_id.removeprefix("3EB0"), 16)
+
+
 def mixed(events: int, seed: int = 1) -> Iterator[NewEvent]:
     """Callbacks about many messages, each heard of several times: of people and of groups, some of
     them repeated, some late, a few that make no report."""

@@ -1,15 +1,11 @@
 """What each way of deploying takes in: callbacks recorded, and folded, a second.
 
-Every way is loaded in turn, again and again, over 32 connections that post as fast as they are
+Every way is loaded in turn, again and again, over 64 connections that post as fast as they are
 answered; then its projector is awaited. All of it, the database and the load too, shares this
 machine, so only the ratios to the first line mean something.
 """
 
-import asyncio
 import itertools
-import json
-import os
-import random
 import statistics
 import tempfile
 import time
@@ -21,15 +17,14 @@ from typing import Any, NamedTuple
 import grpc
 
 from benchmarks.databases import durable_database_url
+from benchmarks.wrk import VariedLoad
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.gen.plugchat.status.v1 import status_pb2_grpc as stubs
-from tests import stores
 from tests.server_process import ServerProcess
 
 ROUNDS = 3
 SLICE_S = 4.0
-CONNECTIONS = 32
-_MESSAGES = 200_000
+CONNECTIONS = 64
 
 
 class Deployment(NamedTuple):
@@ -105,45 +100,20 @@ def _apart(folder: Path) -> Iterator[Deployment]:
 
 
 def _loaded(deployment: Deployment) -> Measured:
+    loads = [
+        VariedLoad(one.http.removeprefix("http://"), CONNECTIONS // len(deployment.ingress))
+        for one in deployment.ingress
+    ]
     began_s = time.monotonic()
-    recorded = asyncio.run(_load(deployment.ingress))
-    loaded_s = time.monotonic() - began_s
+    with ExitStack() as running:
+        enders = [running.enter_context(load.running()) for load in loads]
+        time.sleep(SLICE_S)
+        done = [ended() for ended in enders]
+    recorded = sum(one.requests for one in done)
     while _behind(deployment.api):
         pass
-    return Measured(recorded / loaded_s, recorded / (time.monotonic() - began_s))
-
-
-async def _load(ingress: Sequence[ServerProcess]) -> int:
-    end_s = time.monotonic() + SLICE_S
-    targets = itertools.islice(itertools.cycle(ingress), CONNECTIONS)
-    return sum(await asyncio.gather(*(_post_until(one.http, end_s) for one in targets)))
-
-
-async def _post_until(url: str, end_s: float) -> int:
-    """Post one callback after the other; how many were recorded."""
-    host, _, port = url.removeprefix("http://").rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    recorded = 0
-    while time.monotonic() < end_s:
-        body = json.dumps(
-            {
-                "type": "MessageStatusCallback",
-                "status": random.choice(["SENT", "RECEIVED", "READ"]),
-                "ids": [f"3EB0{random.randrange(_MESSAGES):016X}"],
-                "phone": "5511900000102",
-            }
-        ).encode()
-        writer.write(
-            b"POST /instancia/bench/status HTTP/1.1\r\nhost: bench\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-        )
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        answer = await reader.readexactly(length)
-        assert b'"recorded"' in answer, answer
-        recorded += 1
-    writer.close()
-    return recorded
+    folded_s = time.monotonic() - began_s
+    return Measured(sum(one.requests / one.seconds for one in done), recorded / folded_s)
 
 
 def _behind(server: ServerProcess) -> int:
@@ -151,8 +121,3 @@ def _behind(server: ServerProcess) -> int:
         admin: Any = stubs.AdminServiceStub(channel)
         status = admin.GetServiceStatus(pb.GetServiceStatusRequest(), timeout=10)
     return int(status.lag_events)
-
-
-if __name__ == "__main__":
-    os.environ.pop(stores.VARIABLE, None)
-    print("\n".join(run()))

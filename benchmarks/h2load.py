@@ -22,9 +22,9 @@ _ANSWERS = re.compile(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx
 
 
 def require() -> None:
-    """Ends the program, and says how to go on, where there is no h2load."""
-    if shutil.which("h2load") is None:
-        sys.exit("the benchmarks need h2load: apt-get install nghttp2-client")
+    """Ends the program, and says how to go on, where there are no load clients."""
+    if not all(map(shutil.which, ("h2load", "wrk"))):
+        sys.exit("the benchmarks need h2load and wrk: apt-get install nghttp2-client wrk")
 
 
 class Load:

@@ -9,6 +9,8 @@ from benchmarks.databases import durable_database_url
 from benchmarks.h2load import TOKEN, Load
 from benchmarks.pairs import Row, measured
 from benchmarks.processes import serving
+from benchmarks.watching import WATCH, idle_watchers
+from benchmarks.wrk import VariedLoad
 from tests.server_process import ServerProcess
 
 _NO_OP = "the same app, a handler that stores nothing"
@@ -57,16 +59,16 @@ def _against_no_op(
 def _whole(folder: Path, pairs: int) -> Row:
     token = {"WEBHOOK_TOKEN": TOKEN}
     alone = {"DATA_DIR": f"{folder}/half", "HTTP_BIND": "127.0.0.1:0"} | token
-    with ServerProcess(folder / "whole", token) as ours, serving("ingest", settings=alone) as other:
-        address = ours.http.removeprefix("http://")
-        mine = Load.of_callbacks(folder, address, USUAL, 64)
-        theirs = Load.of_callbacks(folder, other.address, USUAL, 64)
+    with (
+        ServerProcess(folder / "whole", token) as ours,
+        serving("ingest", settings=alone) as other,
+        idle_watchers(ours.grpc, WATCH, 1),
+    ):
         return measured(
-            "whole service, SQLite, 64 connections",
-            mine.slice,
+            "whole service with a watcher, SQLite, many messages",
+            VariedLoad(ours.http.removeprefix("http://"), 64).slice,
             "its ingest alone",
-            theirs.slice,
+            VariedLoad(other.address, 64).slice,
             floor=0.50,
             pairs=pairs,
-            cpu_us=mine.cpu_us([ours.pid]),
         )

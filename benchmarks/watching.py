@@ -38,7 +38,7 @@ _fresh = itertools.count(2 * 10**9)
 """Numbers of messages that nobody has heard of."""
 
 _EVERYTHING = 10**9
-_NOW = pb.WatchStatusesRequest(from_now=True).SerializeToString()
+NOW = pb.WatchStatusesRequest(from_now=True).SerializeToString()
 ALL = pb.WatchStatusesRequest(from_time=Timestamp(seconds=1)).SerializeToString()
 SNAPSHOT = pb.WatchStatusesRequest(snapshot=True).SerializeToString()
 
@@ -114,7 +114,7 @@ def _fan_out(folder: Path, ours: ServerProcess, pairs: int) -> Row:
     with ExitStack() as closers:
         first = 10**9
         recorded: list[bytes] = []
-        mine = closers.enter_context(_watching(ours.grpc, WATCH, _NOW, _WATCHERS))
+        mine = closers.enter_context(_watching(ours.grpc, WATCH, NOW, _WATCHERS))
 
         def our_slice() -> Slice:
             nonlocal first
@@ -159,8 +159,8 @@ def _latency(ours: ServerProcess, watchers: int, pairs: int) -> Row:
             (*other.address.split(), "/bench.Frames/Watch"),
         ):
             closers.enter_context(idle_watchers(target, method, watchers - 1))
-            watcher = closers.enter_context(_watching(target, method, _NOW, 1))
-            poster = closers.enter_context(_Poster(http))
+            watcher = closers.enter_context(_watching(target, method, NOW, 1))
+            poster = closers.enter_context(Poster(http))
             sides.append(_timed(poster, watcher))
         return measured_times(
             f"callback posted to change at a watcher, of {watchers}, 100/s",
@@ -172,7 +172,7 @@ def _latency(ours: ServerProcess, watchers: int, pairs: int) -> Row:
         )
 
 
-def _timed(poster: "_Poster", watcher: "_Watchers") -> Callable[[], Slice]:
+def _timed(poster: "Poster", watcher: "_Watchers") -> Callable[[], Slice]:
     def a_slice() -> Slice:
         taken = []
         due_s = time.perf_counter()
@@ -268,7 +268,7 @@ def idle_watchers(target: str, method: str, count: int) -> Iterator[None]:
         yield
         return
     with tempfile.NamedTemporaryFile() as body:
-        body.write(b"\0" + len(_NOW).to_bytes(4, "big") + _NOW)
+        body.write(b"\0" + len(NOW).to_bytes(4, "big") + NOW)
         body.flush()
         process = subprocess.Popen(
             [  # noqa: S607
@@ -290,7 +290,7 @@ def idle_watchers(target: str, method: str, count: int) -> Iterator[None]:
             process.wait()
 
 
-class _Poster:
+class Poster:
     """One connection, one request at a time, at no cost worth naming."""
 
     def __init__(self, address: str) -> None:
@@ -326,5 +326,5 @@ def _length(head: re.Match[bytes]) -> int:
 
 
 def _post(server: ServerProcess, body: bytes) -> None:
-    with _Poster(server.http.removeprefix("http://")) as poster:
+    with Poster(server.http.removeprefix("http://")) as poster:
         poster.post(body)
