@@ -65,7 +65,7 @@ ROUNDS ?= 4
 test-failover: .venv/dev.stamp ## kill the primaries of a PostgreSQL cluster; needs etcd (Debian: etcd-server)
 	@$(BIN)/python -m tests.failover --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
-bench: .venv/dev.stamp ## the benchmark table, each line against its other side; needs h2load
+bench: .venv/dev.stamp ## the benchmark table, each line against its other side; needs h2load and wrk
 	@$(BIN)/python -m benchmarks
 
 bench-quick: .venv/dev.stamp ## the same with few pairs, and without what takes minutes
@@ -78,7 +78,7 @@ bench-quick: .venv/dev.stamp ## the same with few pairs, and without what takes 
 bench-peers: .venv/peers.stamp ## the same beside FastAPI with SQLAlchemy, and beside eventsourcing
 	@$(BIN)/python -m benchmarks peers
 
-bench-size: .venv/dev.stamp ## the lines over a million events and ten; takes an hour at first, for their stores
+bench-size: .venv/dev.stamp ## the lines over 1,000,000 and 10,000,000 events; their stores, 9 GB, are made once
 	@$(BIN)/python -m benchmarks size
 
 check: .venv/dev.stamp ## format, lint, types, layers, proto, generated code, duplicated code

@@ -1,9 +1,10 @@
 """The benchmark table.
 
-python -m benchmarks                every line
+python -m benchmarks                every line that takes no million of events
 python -m benchmarks --quick        with few pairs, for a first look
 python -m benchmarks ingest         one group of lines
-python -m benchmarks --write docs   also as performance.json and performance.svg in that folder
+python -m benchmarks --write docs   also as performance.json and performance.svg in that folder,
+                                    in place of what is there of these groups
 """
 
 import argparse
@@ -15,8 +16,9 @@ from benchmarks.pairs import PAIRS, Row
 
 _GROUPS = ("ingest", "projecting", "questions", "watching")
 _LONG = ("peers", "size")
-"""Groups too, and only when they are named."""
+"""Only when they are named."""
 _TABLES = ("resources", "sustained", "stalled_watcher", "deployments")
+"""What has no other side."""
 _QUICK = 5
 
 
@@ -27,21 +29,20 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FOLDER")
     given = parser.parse_args()
     h2load.require()
-    rows: list[Row] = []
+    measured: dict[str, list[Row]] = {}
     print(report.head(), flush=True)
-    for name in [name for name in given.groups or _GROUPS if name not in _TABLES]:
+    for name in given.groups or (_GROUPS if given.quick else (*_GROUPS, *_TABLES)):
         # Only what is asked for is imported: the peers are not installed as a rule.
-        for row in import_module(f"benchmarks.{name}").rows(_QUICK if given.quick else PAIRS):
-            rows.append(row)
-            print(report.line(row), flush=True)
+        module = import_module(f"benchmarks.{name}")
+        if name not in _TABLES:
+            measured[name] = []
+            for row in module.rows(_QUICK if given.quick else PAIRS):
+                measured[name].append(row)
+                print(report.line(row), flush=True)
+        if hasattr(module, "run"):
+            print("\n".join(["", (module.__doc__ or "").strip(), "", *module.run()]), flush=True)
     if given.write:
-        report.write_json(given.write / "performance.json", rows)
-        report.write_svg(given.write / "performance.svg", rows)
-    for name in given.groups if given.groups or given.quick else _TABLES:
-        if name in _TABLES:
-            table = import_module(f"benchmarks.{name}")
-            print((table.__doc__ or "").strip())
-            print("\n".join(["", *table.run()]), flush=True)
+        report.write(given.write, measured, (*_GROUPS, *_LONG))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -19,8 +19,8 @@ _HEAD = "".join(
     ]
 )
 _WIDTH, _LINE, _LEFT, _BAR = 900, 46, 20, 520
-_FULL = 1.2
-"""The ratio at the end of the longest bar."""
+_FULL = 2.0
+"""What is at the end of the longest bar; 1 is what a line has to reach."""
 
 
 def head() -> str:
@@ -53,25 +53,34 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def write_json(path: Path, rows: Iterable[Row]) -> None:
-    content = {"machine": machine(), "rows": [asdict(row) for row in rows]}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+def write(folder: Path, groups: Mapping[str, Sequence[Row]], order: Sequence[str]) -> None:
+    """As `performance.json`, in place of what it holds of these groups; all of it as a picture."""
+    path = folder / "performance.json"
+    known = json.loads(path.read_text())["groups"] if path.exists() else {}
+    known |= {name: [asdict(row) for row in rows] for name, rows in groups.items()}
+    known = {name: known[name] for name in order if name in known}
+    path.write_text(json.dumps({"machine": machine(), "groups": known}, indent=1) + "\n")
+    rows = [Row(**row) for group in known.values() for row in group]
+    (folder / "performance.svg").write_text(_picture(rows))
 
 
-def write_svg(path: Path, rows: Sequence[Row]) -> None:
-    """A bar for each ratio with its quartiles, and a mark at what it has to reach."""
+def _picture(rows: Sequence[Row]) -> str:
+    """How far each line is of what it has to reach, with the quartiles; a mark where that is."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" '
         f'height="{_LINE * len(rows) + 20}" font-family="sans-serif" font-size="13">'
     ]
     for number, row in enumerate(rows):
         parts += _bar(row, 10 + _LINE * number)
-    path.write_text("\n".join([*parts, "</svg>", ""]))
+    return "\n".join([*parts, "</svg>", ""])
 
 
 def _bar(row: Row, top: int) -> Iterable[str]:
+    floor = row.floor or 1.0
+
     def at(ratio: float) -> float:
-        return _LEFT + _BAR * min(ratio, _FULL) / _FULL
+        reached = floor / ratio if row.times else ratio / floor
+        return _LEFT + _BAR * min(reached, _FULL) / _FULL
 
     lower, upper = row.quartiles
     middle = top + 28
@@ -84,4 +93,5 @@ def _bar(row: Row, top: int) -> Iterable[str]:
     if row.floor is not None:
         yield f'<line x1="{at(row.floor):.0f}" x2="{at(row.floor):.0f}" y1="{top + 17}" '
         yield f'y2="{top + 39}" stroke="#c00" stroke-width="2"/>'
-    yield f'<text x="{_LEFT + _BAR + 16}" y="{top + 33}">{row.ratio:.2f}</text>'
+    asked = f" of {'at most ' if row.times else ''}{row.floor:g}" if row.floor is not None else ""
+    yield f'<text x="{_LEFT + _BAR + 16}" y="{top + 33}">{row.ratio:.2f}{asked}</text>'
