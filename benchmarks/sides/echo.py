@@ -1,6 +1,6 @@
 """A bare grpc.aio server: whatever is asked, the answer is so many bytes.
 
-python -m benchmarks.sides.echo BYTES
+python -m benchmarks.sides.echo BYTES asyncio|uvloop
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import uvloop
 
 
 async def main() -> None:
@@ -29,4 +30,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    {"asyncio": asyncio.run, "uvloop": uvloop.run}[sys.argv[2]](main())

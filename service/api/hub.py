@@ -31,13 +31,13 @@ import structlog
 
 from service import errors
 from service.api.live import Audience, LiveQueue
-from service.api.packing import Frame, packed
+from service.api.packing import Frame, frame_bounds, packed
 from service.api.waits import Waits
 from service.config import Limits
 from service.database.readers import ReaderPool
 from service.domain.events import BEFORE_FIRST, Place, Point, Position, end_of
 from service.telemetry import Metrics
-from service.views.feed import FeedFilter, FeedPage, FeedRow
+from service.views.feed import FeedFilter, FeedPage
 from service.views.store import Checkpoint, ViewsBatch, ViewsReader
 from service.wire.cursor import CursorCodec
 
@@ -206,7 +206,7 @@ class Hub:
         after, generation = self.place, self.generation
         wanted = bool(self._live or self.waits)
 
-        def next_few(views: ViewsReader) -> tuple[Checkpoint, FeedPage[FeedRow] | None]:
+        def next_few(views: ViewsReader) -> tuple[Checkpoint, FeedPage | None]:
             # A frame's worth, with the checkpoint: nearly always all there is. On SQLite it is read
             # on the loop, for a millisecond at most: two reads on a thread were a third of what a
             # change took from its commit to a watcher.
@@ -242,14 +242,12 @@ class Hub:
             if not self._hand_out_page(page, after):
                 return
 
-    def _read_page(
-        self, after: Place, checkpoint: Checkpoint, views: ViewsReader
-    ) -> FeedPage[FeedRow]:
+    def _read_page(self, after: Place, checkpoint: Checkpoint, views: ViewsReader) -> FeedPage:
         return self._read(views, after, checkpoint, self._limits.catch_up_rows_max)
 
     def _read(
         self, views: ViewsReader, after: Place, checkpoint: Checkpoint, rows_max: int
-    ) -> FeedPage[FeedRow]:
+    ) -> FeedPage:
         bytes_max = self._limits.frame_bytes_max
         return views.feed(after, checkpoint.mark, _EVERYTHING, rows_max, bytes_max)
 
@@ -267,7 +265,7 @@ class Hub:
             _log.error("the log has lost events that were handed out: the watchers start anew")
         return not held
 
-    def _hand_out_page(self, page: FeedPage[FeedRow], after: Place) -> bool:
+    def _hand_out_page(self, page: FeedPage, after: Place) -> bool:
         """False if the views may be others by now, or the hub stands elsewhere than where the page
         begins; then nothing was handed out."""
         if (
@@ -294,7 +292,7 @@ class Hub:
             self._move(until)
         self.waits.wake_all()
 
-    def _hand_out(self, page: FeedPage[FeedRow]) -> None:
+    def _hand_out(self, page: FeedPage) -> None:
         self.waits.hear(page.rows)
         # Watchers that want the same share its frames: one encoding, however many they are.
         shared: dict[FeedFilter, list[Frame]] = {}
@@ -302,7 +300,7 @@ class Hub:
             ready = shared.get(queue.wanted)
             if ready is None:
                 rows = list(filter(queue.wanted.matches, page.rows))
-                ready = packed(rows, page.end, self._cursors, self._limits)
+                ready = packed(rows, page.end, self._cursors, frame_bounds(self._limits))
                 shared[queue.wanted] = ready
             if ready and not queue.offer(ready):
                 self._live.discard(queue)

@@ -17,11 +17,11 @@ A cursor inside the snapshot names P and the key it is behind: that is all a pag
 server can go on with it. It names an instance by a digest; the views know every instance.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from service import errors
-from service.api.packing import grouped
+from service.api.packing import frame_bounds
 from service.config import Limits
 from service.domain.events import Point
 from service.domain.message import MessageKey
@@ -80,22 +80,26 @@ class Snapshot:
         page = views.snapshot(
             self._key, self.as_of.place.position, wanted, limits.snapshot_messages_max
         )
-        changes = []
-        for message in page.messages:
-            behind = InSnapshot.behind(MessageKey(message.instance, message.message_id))
-            cursor = self._cursors.inside(self.as_of, behind)
-            changes.append((behind, frames.in_snapshot(message.encoded, cursor)))
-        ready = [
-            SnapshotFrame(
-                frames.changes(
-                    [change for _, change in group], self._cursors.inside(self.as_of, group[-1][0])
-                ),
-                group[-1][0],
-            )
-            for group in grouped(changes, [len(change) for _, change in changes], limits)
-        ]
+        keys = [MessageKey(one.instance, one.message_id) for one in page.messages]
+        cursors = self._cursors.behind_each(self.as_of, keys)
+        encoded = [one.encoded for one in page.messages]
+        changes = list(map(frames.in_snapshot, encoded, cursors))
         self._key = page.end
-        return SnapshotFrames(page.generation, ready, page.end and InSnapshot.behind(page.end))
+        return SnapshotFrames(
+            page.generation,
+            list(_frames(changes, keys, cursors, limits)),
+            page.end and InSnapshot.behind(page.end),
+        )
+
+
+def _frames(
+    changes: Sequence[bytes], keys: Sequence[MessageKey], cursors: Sequence[bytes], limits: Limits
+) -> Iterator[SnapshotFrame]:
+    last = -1
+    for group in frames.grouped(changes, [*map(len, changes)], frame_bounds(limits)):
+        last += len(group)
+        frame = frames.changes(group, cursors[last].decode("ascii"))
+        yield SnapshotFrame(frame, InSnapshot.behind(keys[last]))
 
 
 def _key(views: ViewsReader, behind: InSnapshot, instances: Collection[str]) -> MessageKey:

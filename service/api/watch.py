@@ -31,7 +31,7 @@ from service.api.calls import Call, Write
 from service.api.deadlines import Deadlines
 from service.api.hub import Ending, Hub
 from service.api.live import LiveQueue
-from service.api.packing import packed
+from service.api.packing import frame_bounds
 from service.api.plan import Plan, Start
 from service.api.snapshot import Snapshot
 from service.api.starts import Starts
@@ -40,7 +40,7 @@ from service.config import Limits
 from service.database.readers import ReaderPool
 from service.domain.events import END_OF_CALLBACK, Mark, Place, Point, Position, end_of
 from service.gen.plugchat.status.v1 import status_pb2 as pb
-from service.views.feed import FeedChange, FeedPage
+from service.views.feed import PackedPage
 from service.views.store import ViewsReader
 from service.wire import frames
 from service.wire.cursor import BEFORE_ALL_MESSAGES, CursorCodec, InSnapshot
@@ -226,20 +226,21 @@ class Watcher:
             return await self._ended_by_a_switch(Phase.CATCHING_UP)
         if page.end.place < self._hub.place:
             self._read_ahead(self._changes(page.end.place))
-        for frame in packed(page.rows, page.end, self._shared.cursors, self._limits):
-            await self._send(frame.encoded)
-            self.point = frame.through
+        for pack in page.packs:
+            await self._send(frames.of_changes(pack.changes, self._shared.cursors.at(pack.last)))
+            # The last one of a page is over where the page is.
+            self.point = page.end if pack is page.packs[-1] else pack.last
             await self._report_progress()
         self.point = page.end
         await self._report_progress()
         return Phase.CATCHING_UP
 
-    def _changes(self, after: Place) -> Callable[[ViewsReader], FeedPage[FeedChange]]:
+    def _changes(self, after: Place) -> Callable[[ViewsReader], PackedPage]:
         """Reads those behind it, as far as the hub is now."""
         limits, wanted = self._limits, self.plan.wanted
         until = Mark(self._hub.place.position, self._hub.point.receive_time_us)
         return lambda views: views.changes(
-            after, until, wanted, limits.catch_up_rows_max, limits.frame_bytes_max
+            after, until, wanted, limits.catch_up_rows_max, frame_bounds(limits)
         )
 
     async def _ended_by_a_switch(self, phase: Phase) -> Phase:

@@ -1,6 +1,6 @@
 """The feed: a row a report, as filters see it and as watchers get it."""
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,26 +31,34 @@ class FeedRow(NamedTuple):
     def place(self) -> Place:
         return Place(Position(self.position), self.report_index)
 
-
-class FeedChange(NamedTuple):
-    """The part of a row that goes to watchers, whatever it is about."""
-
-    position: int
-    report_index: int
-    receive_time_us: int
-    changed: bool
-    change: bytes
+    @property
+    def point(self) -> Point:
+        return Point(self.place, self.receive_time_us)
 
 
-RowT = TypeVar("RowT", FeedRow, FeedChange)
-
-
-class FeedPage(NamedTuple, Generic[RowT]):
+class FeedPage(NamedTuple):
     generation: int
     """Of the views the rows are of: those of another one are not a stream's to send."""
-    rows: list[RowT]
+    rows: list[FeedRow]
     end: Point
     """How far the page looked; the next one goes on behind it."""
+
+
+class Pack(NamedTuple):
+    """As many changes as a frame takes, in log order."""
+
+    changes: bytes
+    """An encoded Changes."""
+    last: Point
+    """Where the last of them is."""
+
+
+class PackedPage(NamedTuple):
+    """A `FeedPage` as watchers get it."""
+
+    generation: int
+    packs: list[Pack]
+    end: Point
 
 
 class FeedEntry(NamedTuple):

@@ -1,21 +1,21 @@
 """The views, read."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
 from service import errors
-from service.database.database import Connection, Database, Row
+from service.database.database import Database, Row
 from service.domain.events import Mark, Place, Point, Position, QuarantineReason, end_of
 from service.domain.instance import Instance
 from service.domain.message import Message, MessageKey, Recipient
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
-from service.views import beside, rows, walks
+from service.views import beside, packs, rows, walks
 from service.views import statements as sql
 from service.views.faults import translated
-from service.views.feed import FeedChange, FeedFilter, FeedPage, FeedRow, RowT
+from service.views.feed import FeedFilter, FeedPage, FeedRow, Pack, PackedPage
 from service.views.statements import Statements
 from service.views.store import (
     Checkpoint,
@@ -27,14 +27,11 @@ from service.views.store import (
     SnapshotPage,
 )
 from service.views.tables import SLOTS
-from service.wire import encode
+from service.wire import encode, frames
 from service.wire.cursor import CursorCodec
 
 _ROWS_OF_AN_ID = 4
 """More than that, on average, are not read at once: an id nearly always is of one instance."""
-
-Walk = Callable[[Connection, Statements, FeedFilter, walks.Stretch], Iterator[Row]]
-"""Rows of a stretch: position, index, receive time, and what is to be picked from."""
 
 _CHUNK_ROWS = 500
 """Messages that are read at once for a page that may need many more than it shows."""
@@ -43,6 +40,7 @@ _CHUNK_ROWS = 500
 class _Live(NamedTuple):
     """The live slot, as one transaction sees it."""
 
+    slot: str
     sql: Statements
     checkpoint: Checkpoint
     kept_from: Position
@@ -125,55 +123,75 @@ class StoredViewsReader:
 
     def feed(
         self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
-    ) -> FeedPage[FeedRow]:
-        def matching(chunk: list[Row]) -> list[FeedRow]:
-            return list(filter(wanted.matches, map(FeedRow._make, chunk)))
-
-        return self._feed(walks.reports, matching, after, until, wanted, rows_max, bytes_max)
+    ) -> FeedPage:
+        with self._snapshot() as live:
+            return self._feed(live, after, until, wanted, rows_max, bytes_max)
 
     def changes(
-        self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
-    ) -> FeedPage[FeedChange]:
-        def of_any_message(chunk: list[Row]) -> list[FeedChange]:
-            rows_ = map(FeedChange._make, chunk)
-            return list(rows_) if wanted.unchanged else [row for row in rows_ if row.changed]
+        self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bounds: frames.Bounds
+    ) -> PackedPage:
+        with self._snapshot() as live:
+            if wanted.of_any_message:
+                # What most watchers want.
+                return self._packed(live, after, until, wanted, rows_max, bounds)
+            page = self._feed(live, after, until, wanted, rows_max, bounds.bytes_max)
+            return PackedPage(page.generation, packs.of_rows(page.rows, bounds), page.end)
 
-        def of_some(chunk: list[Row]) -> list[FeedChange]:
-            found = filter(wanted.matches, map(FeedRow._make, chunk))
-            return [FeedChange(*row[:3], row.changed, row.change) for row in found]
-
-        # Most watchers want everything: their catching up is mostly reading columns.
-        walk, pick = (
-            (walks.changes, of_any_message) if wanted.of_any_message else (walks.reports, of_some)
-        )
-        return self._feed(walk, pick, after, until, wanted, rows_max, bytes_max)
+    def _packed(
+        self,
+        live: _Live,
+        after: Place,
+        until: Mark,
+        wanted: FeedFilter,
+        rows_max: int,
+        bounds: frames.Bounds,
+    ) -> PackedPage:
+        _check_kept(live, after)
+        packing = packs.of_slot(self._connection.dialect, live.slot)
+        generation = live.checkpoint.generation
+        found: list[Pack] = []
+        bytes_left = bounds.bytes_max
+        while True:
+            at_once = min(rows_max, bounds.changes_max)
+            part = packs.stretch(self._connection, packing, after, until.position, at_once)
+            pack = packs.joined(
+                self._connection, packing, part, bounds.bytes_max, unchanged=wanted.unchanged
+            )
+            if pack is None:
+                page = self._feed(live, after, until, wanted, at_once, bounds.bytes_max)
+                return PackedPage(generation, [*found, *packs.of_rows(page.rows, bounds)], page.end)
+            if pack.changes:
+                found.append(pack)
+                bytes_left -= len(pack.changes)
+            rows_max -= at_once
+            if part.end is None or not rows_max or bytes_left <= 0:
+                return PackedPage(generation, found, part.end or end_of(until))
+            after = part.through
 
     def _feed(
         self,
-        walk: Walk,
-        pick: Callable[[list[Row]], list[RowT]],
+        live: _Live,
         after: Place,
         until: Mark,
         wanted: FeedFilter,
         rows_max: int,
         bytes_max: int,
-    ) -> FeedPage[RowT]:
+    ) -> FeedPage:
         looked: list[Row] = []
-        found: list[RowT] = []
+        found: list[FeedRow] = []
         at_end, bytes_left = False, bytes_max
-        with self._snapshot() as live:
-            _check_kept(live, after)
-            reports = walk(
-                self._connection, live.sql, wanted, walks.Stretch(after, until.position, rows_max)
-            )
-            while not at_end and bytes_left > 0 and len(looked) < rows_max:
-                at_once = min(_CHUNK_ROWS, rows_max - len(looked))
-                chunk = list(islice(reports, at_once))
-                at_end = len(chunk) < at_once
-                looked += chunk
-                of_chunk = pick(chunk)
-                found += of_chunk
-                bytes_left -= sum([len(row.change) for row in of_chunk])
+        _check_kept(live, after)
+        reports = walks.reports(
+            self._connection, live.sql, wanted, walks.Stretch(after, until.position, rows_max)
+        )
+        while not at_end and bytes_left > 0 and len(looked) < rows_max:
+            at_once = min(_CHUNK_ROWS, rows_max - len(looked))
+            chunk = list(islice(reports, at_once))
+            at_end = len(chunk) < at_once
+            looked += chunk
+            of_chunk = list(filter(wanted.matches, map(FeedRow._make, chunk)))
+            found += of_chunk
+            bytes_left -= sum([len(row.change) for row in of_chunk])
         if bytes_left <= 0:
             # Back to the row that reached it: no more than that is held for a watcher.
             while bytes_left + len(found[-1].change) <= 0:
@@ -182,23 +200,24 @@ class StoredViewsReader:
                 looked.pop()
             at_end = False
         end = end_of(until) if at_end else _end_within(looked)
-        while found and Place(Position(found[-1].position), found[-1].report_index) > end.place:
+        while found and found[-1].place > end.place:
             found.pop()
         return FeedPage(live.checkpoint.generation, found, end)
 
     def snapshot(
         self, after: MessageKey, as_of: Position, wanted: FeedFilter, messages_max: int
     ) -> SnapshotPage:
-        found: list[EncodedMessage] = []
+        matches, anything = wanted.matches_message, wanted.of_any_message
         with self._snapshot() as live:
             _check_kept(live, Place(as_of))
             by_key = walks.messages_by_key(self._connection, live.sql, wanted, after, messages_max)
             looked_at = list(islice(by_key, messages_max))
-            for instance, message_id, phone, status, changed_position, encoded in looked_at:
-                if changed_position <= as_of and wanted.matches_message(
-                    instance, message_id, phone, status
-                ):
-                    found.append(self._encoded(live, instance, message_id, status, encoded))
+            found = [
+                self._encoded(live, instance, message_id, status, encoded)
+                for instance, message_id, phone, status, changed_position, encoded in looked_at
+                if changed_position <= as_of
+                and (anything or matches(instance, message_id, phone, status))
+            ]
         end = MessageKey(*looked_at[-1][:2]) if len(looked_at) == messages_max else None
         return SnapshotPage(live.checkpoint.generation, found, end)
 
@@ -299,6 +318,7 @@ class StoredViewsReader:
         slot, generation, position, receive_time_us, kept_from = self._one(self._common.live)
         self._likely = sql.of_slot(self._connection.dialect, slot)
         return _Live(
+            slot,
             self._likely,
             Checkpoint(generation, Mark(position, receive_time_us)),
             kept_from,

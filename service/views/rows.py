@@ -11,6 +11,7 @@ from service.domain.message import Message, MessageKey, Recipient, Stage
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
 from service.views.feed import FeedEntry
+from service.wire import frames
 
 Row = tuple[Any, ...]
 """A row in the order of its table's columns."""
@@ -86,7 +87,7 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
 
 
 def feed_row(entry: FeedEntry) -> Row:
-    return (*entry.row, entry.report)
+    return (*entry.row, entry.report, frames.change_head(len(entry.row.change)))
 
 
 def webhook_row(update: WebhookUpdate) -> Row:

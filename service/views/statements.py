@@ -1,7 +1,7 @@
 """Every statement over the views, compiled once a dialect, with positional parameters."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,8 +26,7 @@ from service.database.database import Dialect
 from service.database.statements import Compiler, compiler
 from service.views.tables import TABLES, SlotTables, encoded_of, state_of, views
 
-_ONLY_LISTED = ("report",)
-_ONLY_FILTERED = ("instance", "message_id", "phone", "status")
+_NOT_WATCHED = ("report", "head")
 """Columns of the feed."""
 
 
@@ -62,12 +61,10 @@ def _last_changed(compiled: Compiler, messages: Table, column: str = "") -> str:
     )
 
 
-def _feed_behind(
-    compiled: Compiler, feed: Table, *conditions: ColumnElement[bool], left_out: Collection[str]
-) -> str:
+def _feed_behind(compiled: Compiler, feed: Table, *conditions: ColumnElement[bool]) -> str:
     place = feed.c.position, feed.c.report_index
     return compiled(
-        select(*(column for column in feed.c if column.name not in left_out))
+        select(*(column for column in feed.c if column.name not in _NOT_WATCHED))
         .where(
             *conditions,
             tuple_(*place) > tuple_(bindparam("position"), bindparam("report_index")),
@@ -92,8 +89,6 @@ class Statements(NamedTuple):
     """The same for several ids at once, in any order: see `ids_given`."""
     recipient: str
     feed: str
-    changes: str
-    """The same without what only filters look at."""
     webhook: str
     last_webhook: str
     webhook_by_request: str
@@ -197,8 +192,7 @@ def _reading(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
     webhooks = tables.webhooks
     last_first = webhooks.c.attempt_position.desc()
     return {
-        "feed": _feed_behind(compiled, feed, left_out=_ONLY_LISTED),
-        "changes": _feed_behind(compiled, feed, left_out={*_ONLY_LISTED, *_ONLY_FILTERED}),
+        "feed": _feed_behind(compiled, feed),
         "last_webhook": compiled(
             select(webhooks)
             .where(webhooks.c.instance == bindparam("instance"))
@@ -257,7 +251,6 @@ def _walking(compiled: Compiler, tables: SlotTables) -> dict[str, str]:
             feed,
             feed.c.instance == bindparam("instance"),
             feed.c.message_id == bindparam("message_id"),
-            left_out=_ONLY_LISTED,
         ),
     }
 

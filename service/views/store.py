@@ -15,7 +15,8 @@ from service.domain.message import Message, MessageKey, Recipient
 from service.domain.state import State
 from service.domain.status import Status
 from service.domain.webhook import WebhookState, WebhookUpdate
-from service.views.feed import FeedChange, FeedEntry, FeedFilter, FeedPage, FeedRow
+from service.views.feed import FeedEntry, FeedFilter, FeedPage, PackedPage
+from service.wire.frames import Bounds
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):
@@ -239,7 +240,7 @@ class ViewsReader(Protocol):
 
     def feed(
         self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
-    ) -> FeedPage[FeedRow]:
+    ) -> FeedPage:
         """The wanted rows behind `after`, up to the end of event `until`, in log order.
 
         Looks at no more than `rows_max` rows, and stops as soon as the found changes reach
@@ -252,9 +253,13 @@ class ViewsReader(Protocol):
         ...
 
     def changes(
-        self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bytes_max: int
-    ) -> FeedPage[FeedChange]:
-        """The same, and of each row only what watchers get of it."""
+        self, after: Place, until: Mark, wanted: FeedFilter, rows_max: int, bounds: Bounds
+    ) -> PackedPage:
+        """The same as watchers get it, some frames' worth at most.
+
+        Of a filter that asks for nothing of the message the database puts the frames together:
+        that is a quarter of what reading row by row takes.
+        """
         ...
 
     def snapshot(

@@ -120,6 +120,9 @@ def _feed(slot: str) -> Table:
         Column("changed", Boolean, nullable=False),
         Column("change", LargeBinary, nullable=False),
         Column("report", LargeBinary, nullable=False),
+        # What stands before `change` in a frame, so that the database can put many together. A
+        # program that knows nothing of it leaves it out.
+        Column("head", LargeBinary),
         Index(f"feed_{slot}_by_message", "instance", "message_id", "position", "report_index"),
         sqlite_with_rowid=False,
     )

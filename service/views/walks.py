@@ -165,15 +165,6 @@ def reports(
     return _merged(connection, of.feed_of_message, runs, rows_max)
 
 
-def changes(
-    connection: Connection, of: Statements, _wanted: FeedFilter, stretch: Stretch
-) -> Iterator[Row]:
-    """All reports of the stretch in log order, what watchers get of them."""
-    after, until, rows_max = stretch
-    run = _Run((), (after.position, after.index), (until,))
-    return _merged(connection, of.changes, [run], rows_max)
-
-
 def _named(connection: Connection, of: Statements, wanted: FeedFilter) -> list[MessageKey] | None:
     """The messages whose reports can match; None if they are too many, or not named.
 

@@ -11,29 +11,34 @@ An ordinary one names a report or the end of a callback:
 
 One inside a snapshot names the event whose end the snapshot is as of, and the last message sent:
 
-    byte 0         version, 2
+    byte 0         version, 3
     bytes 1-8      the log's identity
     bytes 9-16     position of that event
     bytes 17-20    its fingerprint
     bytes 21-28    of the message's instance: the first eight bytes of its SHA-256
-    bytes 29-31    base: one more than the message id's highest code point; 0 before all messages
-    bytes 32-      the message id as a number, its code points being the digits in that base
+    bytes 29-      the message id in UTF-8; empty before all messages
     last 4 bytes   CRC-32 of all before
 
-Both in URL-safe base64 without padding: 39 characters, and 48 to 478. The checksum tells a damaged
+Version 2 is the same for an id of more than 351 bytes in UTF-8, which so would not fit; earlier
+programs gave it out for every id:
+
+    bytes 29-31    base: one more than the message id's highest code point; 0 before all messages
+    bytes 32-      the message id as a number, its code points being the digits in that base
+
+All in URL-safe base64 without padding: 39 characters, and 44 to 512. The checksum tells a damaged
 cursor (invalid) from one of another log (foreign). The fingerprint tells an event from another one
 that took its position, after a backup was restored or a failover lost the newest events.
 
 A snapshot goes in order of key, so only the key says what comes next, also once retention or an
-erasure has taken the message itself away. The largest key as it stands would not fit into 512
-characters; its digest and its number do. An id never holds NUL, so its first digit is never 0 and
-its number gives back its length.
+erasure has taken the message itself away. Of an instance its digest will do, as the views know
+every one. An id never holds NUL, so no digit is 0 and its number gives back its length.
 """
 
 import base64
 import binascii
 import hashlib
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 from zlib import crc32
 
@@ -47,11 +52,14 @@ CHARACTERS_MAX = 512
 
 _PLACE_VERSION = 1
 _PLACE = struct.Struct(">B8sQII")
-_SNAPSHOT_VERSION = 2
+_NUMBER_VERSION = 2
+_SNAPSHOT_VERSION = 3
+_AS_OF = struct.Struct(">8sQI")
 _SNAPSHOT = struct.Struct(">B8sQI8s")
 _CHECKSUM = struct.Struct(">I")
 _FINGERPRINT_MASK = 2**32 - 1
 _DIGEST_BYTES = 8
+_ID_BYTES_MAX = CHARACTERS_MAX // 4 * 3 - _SNAPSHOT.size - _CHECKSUM.size
 _BASE_BYTES = 3
 
 
@@ -112,14 +120,20 @@ class CursorCodec:
 
     def inside(self, as_of: Point, snapshot: InSnapshot) -> str:
         """The cursor inside a snapshot as of the end of an event."""
-        head = _SNAPSHOT.pack(
-            _SNAPSHOT_VERSION,
-            self._log,
-            as_of.place.position,
-            as_of.receive_time_us & _FINGERPRINT_MASK,
-            snapshot.instance_digest,
-        )
-        return _text(head + _number(snapshot.message_id))
+        return _behind(self._as_of(as_of), snapshot.instance_digest, snapshot.message_id).decode()
+
+    def behind_each(self, as_of: Point, messages: Iterable[MessageKey]) -> list[bytes]:
+        """The cursors behind messages of a snapshot, in ASCII."""
+        head = self._as_of(as_of)
+        return [
+            _behind(head, instance_digest(instance), message_id)
+            for instance, message_id in messages
+        ]
+
+    def _as_of(self, point: Point) -> bytes:
+        """What all cursors of a snapshot have behind their version."""
+        fingerprint = point.receive_time_us & _FINGERPRINT_MASK
+        return _AS_OF.pack(self._log, point.place.position, fingerprint)
 
     def decode(self, text: str) -> Cursor:
         """Raises CursorInvalid if it is not a whole cursor, CursorForeign if of another log."""
@@ -127,7 +141,8 @@ class CursorCodec:
         # As many texts as bytes read the same; only the spelling we give out is one of ours.
         if _text(body) != text:
             raise errors.CursorInvalid(_INVALID)
-        cursor = _snapshot_cursor(body) if body[0] == _SNAPSHOT_VERSION else _place_cursor(body)
+        inside = body[0] in (_SNAPSHOT_VERSION, _NUMBER_VERSION)
+        cursor = _snapshot_cursor(body) if inside else _place_cursor(body)
         if body[1:9] != self._log:
             raise errors.CursorForeign(
                 "the cursor belongs to another log: use the server it came from, or start anew"
@@ -136,8 +151,20 @@ class CursorCodec:
 
 
 def _text(body: bytes) -> str:
-    text = binascii.b2a_base64(body + _CHECKSUM.pack(crc32(body)), newline=False)
-    return text.translate(_TO_URL_SAFE, b"=").decode("ascii")
+    return _ascii(body).decode("ascii")
+
+
+def _ascii(body: bytes) -> bytes:
+    text: bytes = binascii.b2a_base64(body + _CHECKSUM.pack(crc32(body)), newline=False)
+    return text.translate(_TO_URL_SAFE, b"=")
+
+
+def _behind(as_of: bytes, digest: bytes, message_id: str) -> bytes:
+    """A cursor inside a snapshot, in ASCII."""
+    name = message_id.encode()
+    if len(name) > _ID_BYTES_MAX:
+        return _ascii(_NUMBER + as_of + digest + _number(message_id))
+    return _ascii(_NAME + as_of + digest + name)
 
 
 def _body(text: str) -> bytes:
@@ -164,21 +191,21 @@ def _place_cursor(body: bytes) -> Cursor:
 def _snapshot_cursor(body: bytes) -> Cursor:
     if len(body) < _SNAPSHOT.size:
         raise errors.CursorInvalid(_INVALID)
-    _, _, position, fingerprint, digest = _SNAPSHOT.unpack_from(body)
-    number = body[_SNAPSHOT.size :]
+    version, _, position, fingerprint, digest = _SNAPSHOT.unpack_from(body)
+    last = body[_SNAPSHOT.size :]
     try:
-        message_id = _id(number)
+        message_id = _id(last) if version == _NUMBER_VERSION else last.decode()
     except ValueError:
         raise errors.CursorInvalid(_INVALID) from None
-    if _number(message_id) != number:
+    other = version == _NUMBER_VERSION and _number(message_id) != last
+    if other or "\0" in message_id:
         raise errors.CursorInvalid(_INVALID)
     return Cursor(Place(Position(position)), fingerprint, InSnapshot(digest, message_id))
 
 
 def _number(message_id: str) -> bytes:
     """A base, and the id as a number, its code points being the digits in that base."""
-    # Nearly every id is ASCII, whose bytes are its code points: a snapshot makes one a message.
-    digits = message_id.encode() if message_id.isascii() else [*map(ord, message_id)]
+    digits = [*map(ord, message_id)]
     base = max(digits, default=-1) + 1
     number = 0
     for digit in digits:
@@ -205,4 +232,5 @@ def _id(encoded: bytes) -> str:
 
 
 _INVALID = "this is not a cursor, or a damaged one: hand back a cursor exactly as received"
+_NUMBER, _NAME = bytes([_NUMBER_VERSION]), bytes([_SNAPSHOT_VERSION])
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")

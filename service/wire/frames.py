@@ -6,9 +6,10 @@ which is what serialising the whole would give:
 https://protobuf.dev/programming-guides/encoding/#length-types (read 2026-11-22).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
+from typing import NamedTuple, TypeVar
 
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 
@@ -24,8 +25,17 @@ _CHANGE_CURSOR = _tag(pb.StatusChange.CURSOR_FIELD_NUMBER)
 _CURSOR = _tag(pb.WatchStatusesResponse.CURSOR_FIELD_NUMBER)
 _CHANGES = _tag(pb.WatchStatusesResponse.CHANGES_FIELD_NUMBER)
 _CHANGE = _tag(pb.Changes.CHANGES_FIELD_NUMBER)
-CHANGE_OVERHEAD_BYTES = 5
-"""At most this much stands around an encoded change in a frame: a tag and a length."""
+_HEAD_BYTES = 5
+"""At most this much stands before an encoded change in a frame: a tag and a length."""
+
+ItemT = TypeVar("ItemT")
+
+
+class Bounds(NamedTuple):
+    """Of the changes in a frame. One that alone has more bytes has a frame to itself."""
+
+    changes_max: int
+    bytes_max: int
 
 
 def of_message(encoded: bytes) -> bytes:
@@ -33,24 +43,50 @@ def of_message(encoded: bytes) -> bytes:
     return _MESSAGE + _varint(len(encoded)) + encoded
 
 
-def in_snapshot(message: bytes, cursor: str) -> bytes:
+def in_snapshot(message: bytes, cursor: bytes) -> bytes:
     """A StatusChange of an encoded message as it is; `cursor` names its place in the snapshot."""
-    text = cursor.encode("ascii")
-    return b"".join([of_message(message), _CHANGE_CURSOR, _varint(len(text)), text])
+    size, cursor_size = _varint(len(message)), _varint(len(cursor))
+    return b"".join((_MESSAGE, size, message, _CHANGE_CURSOR, cursor_size, cursor))
 
 
 def changes(encoded_changes: Sequence[bytes], cursor: str) -> bytes:
     """A Changes frame of at least one encoded StatusChange."""
-    heads = map(_change_head, map(len, encoded_changes))
-    body = b"".join(chain.from_iterable(zip(heads, encoded_changes, strict=True)))
+    return of_changes(joined(encoded_changes), cursor)
+
+
+def of_changes(encoded: bytes, cursor: str) -> bytes:
+    """The same of an encoded Changes."""
     text = cursor.encode("ascii")
-    return b"".join([_CURSOR, _varint(len(text)), text, _CHANGES, _varint(len(body)), body])
+    return b"".join([_CURSOR, _varint(len(text)), text, _CHANGES, _varint(len(encoded)), encoded])
+
+
+def joined(encoded_changes: Sequence[bytes]) -> bytes:
+    """An encoded Changes: each StatusChange behind its head."""
+    heads = map(change_head, map(len, encoded_changes))
+    return b"".join(chain.from_iterable(zip(heads, encoded_changes, strict=True)))
 
 
 @lru_cache(maxsize=8_192)
-def _change_head(size: int) -> bytes:
+def change_head(size: int) -> bytes:
+    """What stands before a StatusChange of that size in an encoded Changes."""
     # Remembered: few sizes make up nearly all of a feed.
     return _CHANGE + _varint(size)
+
+
+def grouped(
+    changes: Sequence[ItemT], sizes: Sequence[int], bounds: Bounds
+) -> Iterator[Sequence[ItemT]]:
+    """Changes in runs that a frame each can hold, given their encoded sizes."""
+    begin = 0
+    while begin < len(changes):
+        end = min(begin + bounds.changes_max, len(changes))
+        size = sum(sizes[begin:end]) + _HEAD_BYTES * (end - begin)
+        # Nearly always it fits as it is.
+        while size > bounds.bytes_max and end - begin > 1:
+            end -= 1
+            size -= sizes[end] + _HEAD_BYTES
+        yield changes[begin:end]
+        begin = end
 
 
 def opened(cursor: str, views_generation: int) -> bytes:

@@ -16,6 +16,7 @@ from service.domain.status import Status
 from service.domain.webhook import WebhookState
 from service.views.feed import FeedFilter
 from service.views.store import ListedReport, MessageFilter, QuarantineRow, ViewsReader, ViewsWriter
+from service.wire.frames import Bounds
 from tests.domain_values import NOW_US, message, webhook_update
 from tests.view_stores import VIEW_STORES, ViewsUnderTest, batch, feed_entry, mark
 
@@ -210,7 +211,7 @@ READS: dict[str, Callable[[ViewsReader], object]] = {
         for rows_max in (5, 20)
     ],
     "changes": lambda reader: [
-        reader.changes(START, mark(HEAD), wanted, rows_max, 5)
+        reader.changes(START, mark(HEAD), wanted, rows_max, Bounds(3, 5))
         for wanted in (FeedFilter(), BY_ID, BY_PHONE)
         for rows_max in (5, 20)
     ],

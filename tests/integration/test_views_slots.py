@@ -266,7 +266,7 @@ def test_a_comparison_finds_what_only_the_spare_slot_has(
 DIFFERING: dict[str, tuple[str, Any]] = {
     "messages": ("phone", [message("M", phone="other")]),
     "recipients": ("status", [(KEY, recipient("77", Status.PLAYED))]),
-    "feed": ("change", [feed_entry(1, change=b"other")]),
+    "feed": ("change", [feed_entry(1, change=b"CHANGE")]),
     "quarantine": ("instance", [quarantined(1, "other")]),
     "webhooks": ("error", [webhook_update("u-M", error="other")]),
     "instances": ("last_callback_time_us", [instance("i-M", 1)]),

@@ -13,9 +13,11 @@ from service import errors
 from service.domain.events import Place, Position
 from service.domain.message import Message, MessageKey
 from service.domain.status import Status
-from service.views.feed import FeedChange, FeedFilter, FeedRow
+from service.views.feed import FeedEntry, FeedFilter, FeedRow, Pack
 from service.views.store import EncodedMessage, ViewsReader, ViewsWriter
+from service.wire import frames
 from tests.domain_values import message
+from tests.sqlite_stores import any_connection_of
 from tests.view_stores import VIEW_STORES, as_told, batch, feed_entry, mark
 
 PLENTY = 1_000_000_000
@@ -23,6 +25,9 @@ HEAD = 8
 BEFORE_ALL = MessageKey("", "")
 PHONES = {("a", "a"): "1", ("a", "b"): "2", ("b", "a"): "2", ("b", "b"): "", ("a", "é"): "1"}
 """The messages there are, with the phone they have in the end."""
+
+Drawn = tuple[int, int, tuple[str, str], bool, Status, bool, bytes]
+"""A feed row: place, message, whether its phone is known, status, changed, change."""
 
 few_statuses = st.sampled_from([Status.SENT, Status.READ])
 feed_rows = st.lists(
@@ -72,7 +77,7 @@ def _matches(one: FeedRow | Message, wanted: FeedFilter) -> bool:
 @pytest.mark.parametrize("kind", VIEW_STORES)
 def test_pages_of_the_feed_hold_every_wanted_row_once(
     kind: str,
-    drawn: Sequence[tuple[int, int, tuple[str, str], bool, Status, bool, bytes]],
+    drawn: Sequence[Drawn],
     wanted: FeedFilter,
     after: Place,
     until: int,
@@ -83,7 +88,94 @@ def test_pages_of_the_feed_hold_every_wanted_row_once(
 
     Of a short stretch by reading it, of a long one by looking up the messages the filter names.
     """
-    entries = [
+    entries = _entries(drawn)
+    found: list[FeedRow] = []
+    with TemporaryDirectory() as folder:
+        views = VIEW_STORES[kind](Path(folder))
+        with closing(views.open_writer()) as writer, closing(views.open_reader()) as reader:
+            _put(writer, entries)
+            place = after
+            while place < Place(Position(until)):
+                page = reader.feed(place, mark(until), wanted, rows_max, bytes_max)
+                sizes = [len(row.change) for row in page.rows]
+                assert len(page.rows) <= rows_max
+                assert sum(sizes[:-1]) < bytes_max
+                assert page.end.place > place
+                assert mark(page.end.place.position).receive_time_us == page.end.receive_time_us
+                found += page.rows
+                place = page.end.place
+
+    assert _expected(entries, wanted, after, until) == found
+
+
+@settings(max_examples=20)
+@given(
+    drawn=feed_rows,
+    wanted=filters | st.builds(FeedFilter, unchanged=st.booleans()),
+    after=st.builds(Place, st.integers(0, 4).map(Position), st.sampled_from([0, 1, 2**32 - 1])),
+    until=st.integers(4, HEAD),
+    rows_max=st.integers(1, 9),
+    bounds=st.builds(frames.Bounds, st.integers(1, 4), st.sampled_from([1, 10, 25, PLENTY])),
+    headless=st.sets(st.integers(1, HEAD), max_size=2) | st.just(set(range(HEAD + 1))),
+)
+@pytest.mark.parametrize("kind", VIEW_STORES)
+def test_packs_hold_every_wanted_change_once(
+    kind: str,
+    drawn: Sequence[Drawn],
+    wanted: FeedFilter,
+    after: Place,
+    until: int,
+    rows_max: int,
+    bounds: frames.Bounds,
+    headless: set[int],
+) -> None:
+    """Page by page they give all wanted changes in log order, whole, within a frame's bounds.
+
+    Also of rows that an earlier program wrote, which lack their heads.
+    """
+    entries = _entries(drawn)
+    found: list[bytes] = []
+    with TemporaryDirectory() as folder:
+        views = VIEW_STORES[kind](Path(folder))
+        with closing(views.open_writer()) as writer, closing(views.open_reader()) as reader:
+            _put(writer, entries)
+            for position in headless:
+                any_connection_of(writer).execute(
+                    f"UPDATE feed_a SET head = NULL WHERE position = {position}"
+                )
+            place = after
+            while place < Place(Position(until)):
+                page = reader.changes(place, mark(until), wanted, rows_max, bounds)
+                for pack in page.packs:
+                    found += _changes_of(pack, bounds)
+                    assert place < pack.last.place <= page.end.place
+                    place = pack.last.place
+                    expected = _expected(entries, wanted, after, until)[: len(found)]
+                    assert expected[-1].point == pack.last
+                assert page.end.place >= place
+                assert mark(page.end.place.position).receive_time_us == page.end.receive_time_us
+                place = page.end.place
+
+    assert [row.change for row in _expected(entries, wanted, after, until)] == found
+
+
+def _changes_of(pack: Pack, bounds: frames.Bounds) -> list[bytes]:
+    """The pack taken apart; no more than a frame may hold."""
+    found, at = [], 0
+    while at < len(pack.changes):
+        # None is so long that its length took more than a byte.
+        tag, size = pack.changes[at : at + 2]
+        assert tag == 1 << 3 | 2
+        found.append(pack.changes[at + 2 : at + 2 + size])
+        at += 2 + size
+    assert at == len(pack.changes)
+    assert 1 <= len(found) <= bounds.changes_max
+    assert len(found) == 1 or len(pack.changes) <= bounds.bytes_max
+    return found
+
+
+def _entries(drawn: Sequence[Drawn]) -> list[FeedEntry]:
+    return [
         feed_entry(
             position,
             index,
@@ -96,39 +188,24 @@ def test_pages_of_the_feed_hold_every_wanted_row_once(
         )
         for position, index, key, known, status, changed, change in drawn
     ]
+
+
+def _put(writer: ViewsWriter, entries: Sequence[FeedEntry]) -> None:
     heard = {(entry.row.instance, entry.row.message_id) for entry in entries}
     messages = [message(key[1], instance=key[0], phone=PHONES[key]) for key in heard]
-    found: list[FeedRow] = []
-    with TemporaryDirectory() as folder:
-        views = VIEW_STORES[kind](Path(folder))
-        with closing(views.open_writer()) as writer, closing(views.open_reader()) as reader:
-            writer.apply(batch(writer.checkpoint(), HEAD, feed=entries, messages=messages))
-            place = after
-            while place < Place(Position(until)):
-                page = reader.feed(place, mark(until), wanted, rows_max, bytes_max)
-                told = reader.changes(place, mark(until), wanted, rows_max, bytes_max)
-                assert told.end == page.end
-                assert told.rows == [
-                    FeedChange(*row[:3], row.changed, row.change) for row in page.rows
-                ]
-                sizes = [len(row.change) for row in page.rows]
-                assert len(page.rows) <= rows_max
-                assert sum(sizes[:-1]) < bytes_max
-                assert page.end.place > place
-                assert mark(page.end.place.position).receive_time_us == page.end.receive_time_us
-                found += page.rows
-                place = page.end.place
+    writer.apply(batch(writer.checkpoint(), HEAD, feed=entries, messages=messages))
 
-    behind = sorted((entry.row for entry in entries), key=lambda row: row.place)
-    expected = [
+
+def _expected(
+    entries: Sequence[FeedEntry], wanted: FeedFilter, after: Place, until: int
+) -> list[FeedRow]:
+    return [
         row
-        for row in behind
+        for row in sorted((entry.row for entry in entries), key=lambda row: row.place)
         if after < row.place <= Place(Position(until))
         and (row.changed or wanted.unchanged)
         and _matches(row, wanted)
     ]
-
-    assert expected == found
 
 
 @settings(max_examples=20)

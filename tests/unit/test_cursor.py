@@ -186,28 +186,64 @@ def test_no_damage_of_a_cursor_inside_a_snapshot_goes_unnoticed(at: int) -> None
             CODEC.decode(damaged)
 
 
-HEAD = b"\2" + bytes.fromhex(IDENTITY)[:8] + bytes(8) + bytes(4) + bytes(8)
+HEAD = bytes.fromhex(IDENTITY)[:8] + bytes(8) + bytes(4) + bytes(8)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"\3" + HEAD[1:] + b"\0\0\0",
-        b"\1" + HEAD[1:] + b"\0\0\0",
-        HEAD + b"\0\0",
-        HEAD + b"\0\0\1" + b"\1",
-        HEAD + b"\0\0\x67" + b"\0\x66",
-        HEAD + b"\0\0\x67" + b"\1",
-        HEAD + b"\x11\0\0" + (0xD800).to_bytes(3, "big"),
-        HEAD + b"\xff\xff\xff" + (0x110000).to_bytes(3, "big"),
+        b"\4" + HEAD,
+        b"\1" + HEAD + b"\0\0\0",
+        b"\3" + HEAD[1:],
+        b"\3" + HEAD + b"\0",
+        b"\3" + HEAD + b"A\0B",
+        b"\3" + HEAD + b"\xff",
+        b"\3" + HEAD + "\ud800".encode(errors="surrogatepass"),
+        b"\2" + HEAD + b"\0\0",
+        b"\2" + HEAD + b"\0\0\1" + b"\1",
+        b"\2" + HEAD + b"\0\0\x67" + b"\0\x66",
+        b"\2" + HEAD + b"\0\0\x67" + b"\1",
+        b"\2" + HEAD + b"\0\0\3" + b"\x0b",
+        b"\2" + HEAD + b"\x11\0\0" + (0xD800).to_bytes(3, "big"),
+        b"\2" + HEAD + b"\xff\xff\xff" + (0x110000).to_bytes(3, "big"),
     ],
 )
 def test_what_no_server_gives_out_is_no_cursor(body: bytes) -> None:
-    """A right checksum is not enough: version, length, base and number have to be ours."""
-    text = urlsafe_b64encode(body + crc32(body).to_bytes(4, "big")).decode().rstrip("=")
-
+    """A right checksum is not enough: version, length, id, base and number have to be ours."""
     with pytest.raises(errors.CursorInvalid):
-        CODEC.decode(text)
+        CODEC.decode(_text(body))
+
+
+@pytest.mark.parametrize("message_id", ["", "A", KEY.message_id, "é", "\U0010ffff" * 128])
+def test_cursors_that_earlier_programs_gave_out_are_read(message_id: str) -> None:
+    """They named every id by its number, in the base of its highest code point."""
+    points = [*map(ord, message_id)]
+    base = max(points, default=-1) + 1
+    number = sum(point * base**place for place, point in enumerate(reversed(points)))
+    body = b"\2" + HEAD + base.to_bytes(3, "big")
+    body += number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+    cursor = CODEC.decode(_text(body))
+
+    assert InSnapshot(bytes(8), message_id) == cursor.snapshot
+
+
+@given(places, times_us, st.lists(keys, max_size=5))
+def test_cursors_of_many_messages_are_those_of_each(
+    place: Place, receive_time_us: int, several: list[MessageKey]
+) -> None:
+    """A page's cursors, made in one go, are what each alone would be."""
+    as_of = end_of(Mark(place.position, receive_time_us))
+
+    texts = CODEC.behind_each(as_of, several)
+
+    alone = [CODEC.inside(as_of, InSnapshot.behind(key)) for key in several]
+    assert alone == [text.decode() for text in texts]
+
+
+def _text(body: bytes) -> str:
+    """With its checksum, as it would be given out."""
+    return urlsafe_b64encode(body + crc32(body).to_bytes(4, "big")).decode().rstrip("=")
 
 
 def test_a_cursor_inside_a_snapshot_of_another_log_is_foreign() -> None:

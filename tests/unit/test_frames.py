@@ -59,7 +59,7 @@ def test_what_holds_a_message_is_what_serialising_it_whole_gives(
     several = pb.BatchGetMessageStatusesResponse(messages=[status, status])
     assert several.SerializeToString() == held + held
     change = pb.StatusChange(message=status, cursor=cursor)
-    assert change.SerializeToString() == frames.in_snapshot(encoded, cursor)
+    assert change.SerializeToString() == frames.in_snapshot(encoded, cursor.encode())
 
 
 @given(st.lists(st.integers(0, 40_000), min_size=1, max_size=4), cursors)
@@ -82,13 +82,21 @@ def test_lengths_where_their_encoding_grows(around: int) -> None:
         assert whole.SerializeToString() == frames.changes([change.SerializeToString()], "c")
 
 
-@given(st.lists(changes, min_size=1, max_size=5), cursors)
-def test_the_overhead_of_a_change_is_bounded(wanted: list[pb.StatusChange], cursor: str) -> None:
-    """A frame is larger than its changes by no more than is reckoned for each."""
-    encoded = [change.SerializeToString() for change in wanted]
-    bound = sum(len(change) + frames.CHANGE_OVERHEAD_BYTES for change in encoded) + 100
+@given(
+    st.lists(st.integers(0, 40), max_size=12),
+    st.integers(1, 5),
+    st.integers(1, 60),
+)
+def test_groups_fit_a_frame(sizes: list[int], changes_max: int, bytes_max: int) -> None:
+    """Together all, in order; each within both bounds with the heads, or a single change."""
+    encoded = [bytes([place]) * size for place, size in enumerate(sizes)]
 
-    assert len(frames.changes(encoded, cursor)) <= bound
+    groups = list(frames.grouped(encoded, sizes, frames.Bounds(changes_max, bytes_max)))
+
+    assert encoded == [change for group in groups for change in group]
+    for group in groups:
+        assert 1 <= len(group) <= changes_max
+        assert len(group) == 1 or len(frames.joined(group)) <= bytes_max
 
 
 def test_the_other_frames_say_what_they_are() -> None:
