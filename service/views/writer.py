@@ -108,21 +108,25 @@ class SlotWriter(ABC):
                 f"the views stand at {self.checkpoint()}, and the batch begins at {since}"
             )
         into = self._sql_of(slot)
-        many = self._connection.executemany
         self._leave(into, batch.refolded, reports=True)
-        many(into.release, [(position,) for position in batch.released])
+        upserts = messages.upserts(self._connection.dialect, slot)
         parts = messages.parted(batch.messages, batch.encoded, batch.stored)
-        for upsert, part in zip(
-            messages.upserts(self._connection.dialect, slot), parts, strict=True
+        for statement, given in (
+            (into.release, [(position,) for position in batch.released]),
+            *zip(upserts, parts, strict=True),
+            (into.upsert_recipient, [rows.recipient_row(*pair) for pair in batch.recipients]),
+            (into.insert_feed, [*map(rows.feed_row, batch.feed)]),
+            (into.upsert_quarantine, batch.quarantine),
+            (into.upsert_webhook, [*map(rows.webhook_row, batch.webhooks)]),
+            (into.upsert_instance, [*map(rows.instance_row, batch.instances)]),
         ):
-            many(upsert, part)
-        many(into.upsert_recipient, (rows.recipient_row(*pair) for pair in batch.recipients))
-        many(into.insert_feed, map(rows.feed_row, batch.feed))
-        many(into.upsert_quarantine, batch.quarantine)
-        many(into.upsert_webhook, map(rows.webhook_row, batch.webhooks))
-        many(into.upsert_instance, map(rows.instance_row, batch.instances))
+            # Of a change most of it is empty, and asked for nothing a database takes its time too.
+            if given:
+                self._connection.executemany(statement, given)
 
     def _leave(self, of: Statements, keys: Collection[MessageKey], *, reports: bool) -> None:
+        if not keys:
+            return
         if reports:
             self._connection.executemany(of.leave_feed, keys)
         self._connection.executemany(of.leave_message, keys)
