@@ -1,31 +1,31 @@
--- Callbacks of many messages, for wrk: each request is the next of some that were made beforehand.
--- Arguments: a seed, and how many messages there are. It says when they are made, and at the end
+-- Callbacks of many messages, for wrk: each request is made as it is sent, of any of them.
+-- Arguments: a seed, and how many messages there are. It says when it begins, and at the end
 -- each latency in µs and how often it was.
 
-local MADE = 10000
 local STATUSES = {"SENT", "RECEIVED", "READ"}
 local BODY = '{"status": "%s", "ids": ["3EB0%016X"], "momment": 1632234645000, ' ..
   '"phone": "55119%08d", "type": "MessageStatusCallback", "instanceId": "3A1B"}'
 
-local requests = {}
-local at = 0
+local heads = {}
+local messages
 
 function init(arguments)
   math.randomseed(tonumber(arguments[1]))
-  local messages = tonumber(arguments[2])
-  local path = wrk.path
-  for made = 1, MADE do
-    local message = math.random(messages)
-    local body = string.format(BODY, STATUSES[math.random(#STATUSES)], message, message)
-    requests[made] = wrk.format("POST", path, {["content-type"] = "application/json"}, body)
+  messages = tonumber(arguments[2])
+  for number, status in ipairs(STATUSES) do
+    -- Of one length for every message, so the head is made once.
+    local body = string.format(BODY, status, 0, 0)
+    local whole = wrk.format("POST", wrk.path, {["content-type"] = "application/json"}, body)
+    heads[number] = string.sub(whole, 1, #whole - #body)
   end
   print("ready")
   io.stdout:flush()
 end
 
 function request()
-  at = at % MADE + 1
-  return requests[at]
+  local number = math.random(#STATUSES)
+  local message = math.random(messages)
+  return heads[number] .. string.format(BODY, STATUSES[number], message, message % 100000000)
 end
 
 function done(summary, latency, _)

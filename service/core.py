@@ -230,6 +230,7 @@ class Core:
             stores.log_writer_opener(self.spool, limits),
             self._projector.wake,
             self._hint,
+            self._projector.make_way,
             limits=limits,
         )
         self.appender.start()

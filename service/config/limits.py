@@ -58,6 +58,12 @@ class Limits:
     gather_s: float = 0.02
     """The pause after folding so many events at once, but not all that could be: a transaction of
     many costs half as much for each of them, and watchers get fewer frames."""
+    make_way_from_s: float = 0.25
+    make_way_until_s: float = 5.0
+    """While the views are so far behind the log, appends make way for folding. Further behind they
+    are not because of what comes in now: an old log is folded, and callbacks do not wait for it."""
+    make_way_s: float = 0.05
+    """How long a transaction of the log makes way, at most."""
     fold_bytes_max: int = 8 * 1024 * 1024
     fold_reports_max: int = 5_000
     """Reports a transaction of the views; a single callback may make more."""

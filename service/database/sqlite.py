@@ -46,6 +46,10 @@ _ADVICE = {
 }
 
 
+_OLDEST = (3, 32)
+"""Since then a statement takes 32,766 parameters: a transaction of the log is one."""
+
+
 class SqliteConnection(sqlite3.Connection):
     """A reading one. Every statement outside a transaction is one of its own."""
 
@@ -244,6 +248,11 @@ class SqliteDatabase:
             yield connection
 
     def _connect(self, kind: type[_ConnectionT], mode: str) -> _ConnectionT:
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise errors.StoreUnusable(
+                f"this Python has SQLite {sqlite3.sqlite_version}, and plugstatus needs "
+                f"{'.'.join(map(str, _OLDEST))} or newer: take a newer Python"
+            )
         connection: _ConnectionT | None = None
         try:
             connection = sqlite3.connect(

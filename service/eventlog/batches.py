@@ -58,15 +58,12 @@ class Batches:
         self._collected: deque[Batch] = deque()
         self._waiting_events = 0
         self._waiting_bytes = 0
-        self._under_way: Batch | None = None
+        self.under_way: Batch | None = None
+        """Taken, and not returned yet."""
 
     def __bool__(self) -> bool:
         """Is there one to take?"""
         return bool(self._collected)
-
-    @property
-    def under_way(self) -> Batch | None:
-        return self._under_way
 
     def add(
         self, loop: asyncio.AbstractEventLoop, events: Sequence[NewEvent]
@@ -77,43 +74,45 @@ class Batches:
         for too long: then nothing was added.
         """
         limits = self._limits
-        size = sum([len(event.content) for event in events])
-        if (
-            self._waiting_events + len(events) > limits.waiting_events_max
-            or self._waiting_bytes + size > limits.waiting_bytes_max
-        ):
+        count, size = len(events), 0
+        for event in events:
+            size += len(event.content)
+        waiting_events = self._waiting_events + count
+        waiting_bytes = self._waiting_bytes + size
+        if waiting_events > limits.waiting_events_max or waiting_bytes > limits.waiting_bytes_max:
             raise errors.LogUnavailable("too much is waiting to be recorded: try again")
-        if self._waiting_events and loop.time() - self._oldest_s() > limits.waiting_s_max:
+        now_s = loop.time()
+        if self._waiting_events and now_s - self._oldest_s() > limits.waiting_s_max:
             raise errors.LogUnavailable("recording takes too long: try again")
-        batch = self._batch_for(loop, len(events), size)
+        batch = self._batch_for(count, size, now_s)
         waiter: asyncio.Future[Position] = loop.create_future()
         batch.events += events
         batch.waiters.append(waiter)
-        batch.counts.append(len(events))
+        batch.counts.append(count)
         batch.contents_bytes += size
-        self._waiting_events += len(events)
-        self._waiting_bytes += size
+        self._waiting_events = waiting_events
+        self._waiting_bytes = waiting_bytes
         return waiter
 
     def take(self) -> Batch:
         """The oldest, which is under way from now on."""
-        assert self._under_way is None
-        self._under_way = self._collected.popleft()
-        return self._under_way
+        assert self.under_way is None
+        self.under_way = self._collected.popleft()
+        return self.under_way
 
     def returned(self, batch: Batch) -> None:
         """It is not under way any more, and about to be settled."""
-        assert batch is self._under_way
-        self._under_way = None
+        assert batch is self.under_way
+        self.under_way = None
         self._waiting_events -= len(batch.events)
         self._waiting_bytes -= batch.contents_bytes
 
     def _oldest_s(self) -> float:
         """Since when the one that has waited longest does."""
-        oldest = self._under_way or self._collected[0]
+        oldest = self.under_way or self._collected[0]
         return oldest.since_s
 
-    def _batch_for(self, loop: asyncio.AbstractEventLoop, events: int, size: int) -> Batch:
+    def _batch_for(self, events: int, size: int, now_s: float) -> Batch:
         if self._collected:
             batch = self._collected[-1]
             if (
@@ -121,6 +120,6 @@ class Batches:
                 and batch.contents_bytes + size <= self._limits.batch_bytes_max
             ):
                 return batch
-        batch = Batch(loop.time())
+        batch = Batch(now_s)
         self._collected.append(batch)
         return batch

@@ -51,6 +51,10 @@ def _no_hint(_writer: LogWriter) -> None:
     """Nobody else wants to know."""
 
 
+def _no_way() -> None:
+    """Nobody else is in a hurry."""
+
+
 class _Removal:
     """Something else that is done with the writer."""
 
@@ -76,15 +80,17 @@ class GroupCommit:
         open_writer: Callable[[], LogWriter],
         on_commit: Callable[[], None],
         hint: Callable[[LogWriter], None] = _no_hint,
+        make_way: Callable[[], None] = _no_way,
         *,
         limits: Limits,
     ) -> None:
         """`on_commit` is called after every commit, on the writer's thread: keep it short.
 
         `hint` is called after it too, but not more often than every `HINT_PAUSE_S`: it may ask the
-        database.
+        database. `make_way` is called before a batch is written: it may wait, for moments.
         """
         self._hint = hint
+        self._make_way = make_way
         self._open_writer = open_writer
         self._on_commit = on_commit
         self._failing_s = limits.append_failing_s
@@ -285,6 +291,7 @@ class GroupCommit:
             try:
                 usable = usable or self._open_writer()
                 if isinstance(work, Batch):
+                    self._make_way()
                     result = usable.append(work.events)
                 else:
                     result = work.remove(usable)

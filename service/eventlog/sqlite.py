@@ -2,27 +2,17 @@
 
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from typing import cast
-
-import msgspec
 
 from service.database.database import Database
 from service.domain.events import Mark, NewEvent, Position, checksum_of
 from service.eventlog.faults import translated
 from service.eventlog.writer import StoredLogWriter
 
-# One statement a batch. The bodies travel joined in one blob and are cut out by place and
-# length, because a JSON function handed the bodies themselves would rewrite them. The rows keep
-# the order of the array, so positions do too. One byte leads the blob: a part of an empty one
-# would be NULL.
-_INSERT = """
-INSERT INTO events (instance, receive_time_us, receive_time_max_us, kind, checksum, content)
-SELECT json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
-       json_extract(value, '$[5]'), json_extract(value, '$[6]'),
-       substr(?1, json_extract(value, '$[0]'), json_extract(value, '$[1]'))
-FROM json_each(?2)
-"""
-_LEAD = b"\0"
+_COLUMNS = ("instance", "receive_time_us", "receive_time_max_us", "kind", "checksum", "content")
+_ROW = f"({', '.join('?' * len(_COLUMNS))})"
+_NO_ROW = (None,) * len(_COLUMNS)
 
 
 class SqliteLogWriter(StoredLogWriter):
@@ -46,29 +36,24 @@ class SqliteLogWriter(StoredLogWriter):
 
     def _insert(self, events: Sequence[NewEvent]) -> Position:
         receive_time_max_us = self._receive_time_max_us
-        offset = len(_LEAD) + 1
-        rows = []
+        values: list[str | int | bytes | None] = []
         for event in events:
             receive_time_max_us = max(receive_time_max_us, event.receive_time_us)
-            length = len(event.content)
-            rows.append(
-                (
-                    offset,
-                    length,
-                    event.instance,
-                    event.receive_time_us,
-                    receive_time_max_us,
-                    event.kind,
-                    checksum_of(event.instance, event.receive_time_us, event.kind, event.content),
-                )
+            values += (
+                event.instance,
+                event.receive_time_us,
+                receive_time_max_us,
+                event.kind,
+                checksum_of(event.instance, event.receive_time_us, event.kind, event.content),
+                event.content,
             )
-            offset += length
-        contents = b"".join([_LEAD, *[event.content for event in events]])
-        encoded = msgspec.json.encode(rows).decode()
-        inserted = cast(sqlite3.Cursor, self._connection.execute(_INSERT, (contents, encoded)))
+        size = _size_for(len(events))
+        values += _NO_ROW * (size - len(events))
+        values.append(len(events))
+        inserted = cast(sqlite3.Cursor, self._connection.execute(_insert_of(size), values))
         assert inserted.lastrowid is not None
         self._receive_time_max_us = receive_time_max_us
-        return Position(inserted.lastrowid - len(rows) + 1)
+        return Position(inserted.lastrowid - len(events) + 1)
 
     def _expire(self, until: Mark) -> int:
         self._keep_from(until)
@@ -83,3 +68,24 @@ class SqliteLogWriter(StoredLogWriter):
 
     def release(self) -> None:
         """Nobody else appends."""
+
+
+def _size_for(rows: int) -> int:
+    """So many rows, or up to a quarter more: sizes of which there are few.
+
+    To prepare a statement takes as long as to run it, so those that were prepared have to serve
+    again; the connection keeps them.
+    """
+    step = max(1, (1 << (rows - 1).bit_length()) // 8)
+    return -(-rows // step) * step
+
+
+@cache
+def _insert_of(size: int) -> str:
+    """One statement a batch, for up to so many rows; the last parameter says for how many.
+
+    Rows keep the order of the values, so positions do too. A batch of 4,096 is within the 32,766
+    parameters that SQLite takes since 3.32 (https://sqlite.org/limits.html).
+    """
+    rows = ", ".join([_ROW] * size)
+    return f"INSERT INTO events ({', '.join(_COLUMNS)}) SELECT * FROM (VALUES {rows}) LIMIT ?"  # noqa: S608

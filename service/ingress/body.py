@@ -39,10 +39,17 @@ _SLICE_BYTES = 64 * 1024
 """Brackets that are counted in one call, which takes about 2 ms and lets no other thread run."""
 
 
+class _Typed(msgspec.Struct, gc=False):
+    """What nearly all bodies are."""
+
+    type: str | None = None
+
+
 class _Members(msgspec.Struct, gc=False):
     type: msgspec.Raw = msgspec.Raw(b"")
 
 
+_typed = msgspec.json.Decoder(_Typed)
 _members = msgspec.json.Decoder(_Members)
 _string = msgspec.json.Decoder(str)
 
@@ -96,6 +103,14 @@ def _type_of(content: bytes) -> str | None:
     if not content.isascii():
         content.decode()
     try:
+        return _typed.decode(content).type
+    except msgspec.DecodeError:
+        return _type_of_rare(content)
+
+
+def _type_of_rare(content: bytes) -> str | None:
+    """The same, where the type may be no string, or a surrogate is alone somewhere."""
+    try:
         raw = bytes(_members.decode(content).type)
     except msgspec.DecodeError:
         raw = bytes(_members.decode(_SURROGATE.sub(_REPLACEMENT, content)).type)
@@ -108,7 +123,8 @@ def _is_deeper(content: bytes, depth_max: int) -> bool:
     Exact for valid JSON, and never too little for what a parser reads of invalid JSON: up to its
     first fault both see the same strings.
     """
-    if content.count(b"[") + content.count(b"{") <= depth_max:
+    # Nearly all bodies are so short that they cannot be.
+    if len(content) <= depth_max or content.count(b"[") + content.count(b"{") <= depth_max:
         return False
     steps = memoryview(_STRING.sub(b"", content).translate(_STEPS, _NOT_BRACKETS)).cast("b")
     depth = 0

@@ -6,7 +6,6 @@ sizes, bare line feeds, folded lines and blanks before a colon.
 
 import re
 from collections.abc import Sequence
-from typing import cast
 from urllib.parse import unquote
 
 import httptools
@@ -14,6 +13,8 @@ import msgspec
 from litestar.types import HTTPScope
 
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ")
+_HASH = ord("#")
+"""As a number: to look for a byte as bytes takes ten times as long."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -62,10 +63,9 @@ def of_request(method: bytes, version: str, headers: Headers) -> Framed | None:
 
 def scope_of(method: bytes, version: str, url: bytes, headers: Headers, scheme: str) -> HTTPScope:
     """The request as ASGI applications see it."""
-    target = httptools.parse_url(url)
-    raw_path = target.path or b"/"
+    raw_path, query = _target(url)
     path = raw_path.decode("ascii")
-    scope = {
+    scope: HTTPScope = {  # type: ignore[typeddict-item]
         "type": "http",
         "asgi": _ASGI,
         "http_version": version,
@@ -73,11 +73,21 @@ def scope_of(method: bytes, version: str, url: bytes, headers: Headers, scheme: 
         "scheme": scheme,
         "path": unquote(path) if "%" in path else path,
         "raw_path": raw_path,
-        "query_string": target.query or b"",
+        "query_string": query,
         "root_path": "",
         "headers": headers,
     }
-    return cast(HTTPScope, scope)
+    return scope
+
+
+def _target(url: bytes) -> tuple[bytes, bytes]:
+    """Path and query."""
+    if url.startswith(b"/") and _HASH not in url:
+        # Nearly always. To look for the parts of an absolute one takes twice as long.
+        path, _, query = url.partition(b"?")
+        return path, query
+    target = httptools.parse_url(url)
+    return target.path or b"/", target.query or b""
 
 
 def without_upgrade(method: bytes, url: bytes, version: str, headers: Headers) -> bytes:

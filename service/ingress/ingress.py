@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 from litestar import Litestar, asgi
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import ControllerRouterHandler, HTTPScope, Receive, Scope, Send
+from litestar.types import ControllerRouterHandler
 
 from service import config, telemetry
 from service.clock import Clock
@@ -161,10 +160,4 @@ def _application(handlers: Sequence[ControllerRouterHandler]) -> Litestar:
 
 def _mounted(callbacks: Callbacks) -> ASGIRouteHandler:
     """The mount is below the first segment; the application looks at the raw path itself."""
-
-    @asgi("/instancia", is_mount=True, copy_scope=False)
-    async def receive_callback(scope: Scope, receive: Receive, send: Send) -> None:
-        # The server speaks no WebSocket.
-        await callbacks(cast(HTTPScope, scope), receive, send)
-
-    return receive_callback
+    return asgi("/instancia", is_mount=True, copy_scope=False)(callbacks.answer)

@@ -15,6 +15,9 @@ from service.ingress import problems
 _TOKEN_PARAMETER = re.compile(
     rb"(?:\A|&)(?:t|%74)(?:o|%6[fF])(?:k|%6[bB])(?:e|%65)(?:n|%6[eE])(?:=([^&]*))?(?=&|\Z)"
 )
+_TOKEN = b"token="
+_AMPERSAND, _PERCENT = b"&%"
+"""As numbers: to look for a byte as bytes takes ten times as long."""
 
 
 class Announced(msgspec.Struct, frozen=True, gc=False):
@@ -51,25 +54,28 @@ def _instance_of(raw_path: bytes) -> str | None:
 
 def tokens_given(query: bytes) -> list[bytes]:
     """The value of every `token` parameter of a query, decoded, in order."""
+    if query.startswith(_TOKEN) and _AMPERSAND not in query and _PERCENT not in query:
+        # Nearly always it is the one parameter, as it is. The search takes three times as long.
+        return [query.removeprefix(_TOKEN)]
     return [unquote_to_bytes(value) for value in _TOKEN_PARAMETER.findall(query)]
 
 
 def announced(headers: Iterable[tuple[bytes, bytes]]) -> Announced:
     """Raises Refused with 415 unless the body is said to be JSON, plain or in one gzip."""
-    content_types: list[bytes] = []
-    encodings: list[bytes] = []
-    length = None
+    content_types = encodings = 0
+    content_type, encoding, length = b"", b"identity", None
     for name, value in headers:
         if name == b"content-type":
-            content_types.append(value)
+            content_types += 1
+            content_type = value
         elif name == b"content-encoding":
-            encodings.append(value)
+            encodings += 1
+            encoding = value.strip().lower()
         elif name == b"content-length":
             length = int(value)
-    if len(content_types) != 1 or not _is_json(content_types[0]):
+    if content_types != 1 or not _is_json(content_type):
         raise problems.Refused(problems.NOT_JSON_TYPE)
-    encoding = encodings[0].strip().lower() if encodings else b"identity"
-    if len(encodings) > 1 or encoding not in {b"gzip", b"identity"}:
+    if encodings > 1 or encoding not in {b"gzip", b"identity"}:
         raise problems.Refused(problems.NOT_GZIP)
     return Announced(encoding == b"gzip", length)
 

@@ -178,7 +178,7 @@ class HttpServer:
     def _sweep(self) -> None:
         now_s = self._clock.monotonic_s()
         date = formatdate(self._clock.now_us() / US_PER_S, usegmt=True)
-        self._shared.headers = [(b"date", date.encode())]
+        self._shared.headers = b"date: %s\r\n" % date.encode()
         self._each(lambda connection: connection.sweep(now_s))
         if self._state is _State.DRAINING:
             # One may have been accepted just before the socket was closed.

@@ -2,7 +2,6 @@
 
 from typing import Generic, TypeVar
 
-from service.ingress import problems
 from service.ingress.cycle import Application
 
 ConnectionT = TypeVar("ConnectionT")
@@ -15,5 +14,5 @@ class Shared(Generic[ConnectionT]):
         self.application = application
         self.connections: set[ConnectionT] = set()
         """The open ones."""
-        self.headers: problems.Headers = []
-        """Of every answer."""
+        self.headers = b""
+        """Of every answer, as they are sent."""

@@ -79,15 +79,10 @@ class Projector:
         self._asked: queue.SimpleQueue[Run] = queue.SimpleQueue()
         self._run_under_way: Run | None = None
         self._oldest_unfolded_us = 0
+        self._folded = threading.Event()
         self._failing = False
         self._clock = clock
-        metrics.unprojected_seconds.set_function(
-            lambda: (
-                max(0, clock.now_us() - self._oldest_unfolded_us) / US_PER_S
-                if self._oldest_unfolded_us
-                else 0.0
-            )
-        )
+        metrics.unprojected_seconds.set_function(self._behind_s)
 
     def start(self) -> None:
         """Open both stores and begin; or stand by while another process leads.
@@ -104,6 +99,18 @@ class Projector:
     def wake(self) -> None:
         """There are new events. Only a hint, from any thread: polling finds them as well."""
         self._work.set()
+
+    def make_way(self) -> None:
+        """Wait for a batch to be folded if the views have fallen behind what is being appended.
+
+        For the thread that appends. Both share a processor, and appending takes less of it: under
+        callbacks that never pause the views would fall behind further and further.
+        """
+        limits = self._limits
+        if limits.make_way_from_s <= self._behind_s() < limits.make_way_until_s:
+            self._folded.clear()
+            if not self._failing and not self._stopping.is_set():
+                self._folded.wait(limits.make_way_s)
 
     def perform(self, task: Task, on_progress: Callable[[Progress], None]) -> "Future[None]":
         """Do a task in steps, between batches; one at a time, in the order asked.
@@ -249,6 +256,10 @@ class Projector:
         while not self._asked.empty():
             self._asked.get().fail(error)
 
+    def _behind_s(self) -> float:
+        oldest_us = self._oldest_unfolded_us
+        return max(0, self._clock.now_us() - oldest_us) / US_PER_S if oldest_us else 0.0
+
     def _tell(self, error: Exception) -> None:
         """Log a fault: once, as long as it lasts, if it is a store's; others with all there is."""
         if not isinstance(error, errors.PlugstatusError):
@@ -281,6 +292,7 @@ class Projector:
             return 0
         self._oldest_unfolded_us = events[0].receive_time_us
         batch = stores.live.advance(events)
+        self._folded.set()
         if batch is not None:
             self._metrics.views_position.set(batch.until.position)
             self._count(batch)

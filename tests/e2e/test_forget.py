@@ -145,7 +145,7 @@ def carelessly_kept(views: Path) -> None:
         for slot in "ab":
             rows = [(10**9 + n, "acme", f"OLD{n}", PHONE, b"y" * (n % 7_000)) for n in range(400)]
             careless.executemany(
-                f"INSERT INTO feed_{slot} VALUES (?1, 0, 0, ?2, ?3, ?4, 40, 1, ?5, ?5)", rows
+                f"INSERT INTO feed_{slot} VALUES (?1, 0, 0, ?2, ?3, ?4, 40, 1, ?5, ?5, NULL)", rows
             )
             careless.execute(f"DELETE FROM feed_{slot} WHERE position >= ?", (10**9,))
         careless.commit()

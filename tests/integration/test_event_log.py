@@ -5,6 +5,7 @@ import random
 import signal
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -71,6 +72,20 @@ def test_contents_of_a_batch_do_not_mix(log: LogUnderTest, reader: LogReader) ->
     appended(log, *map(new_event, contents))
 
     assert contents == [event.content for event in reader.read(BEFORE_FIRST, 100, PLENTY)]
+
+
+def test_a_batch_of_any_size_is_kept_in_order(log: LogUnderTest, reader: LogReader) -> None:
+    """All events of a batch follow each other, however many there are, and nothing else does."""
+    sizes = [*range(1, 36), 63, 64, 65, 4_095, 4_096]
+    contents = [[b"%d of %d" % (one, size) for one in range(size)] for size in sizes]
+
+    with closing(log.open_writer()) as writer:
+        firsts = [writer.append([new_event(one) for one in batch]) for batch in contents]
+
+    stored = reader.read(BEFORE_FIRST, PLENTY, PLENTY)
+    assert [*accumulate(sizes[:-1], initial=1)] == firsts
+    assert [one for batch in contents for one in batch] == [event.content for event in stored]
+    assert [*range(1, sum(sizes) + 1)] == [event.position for event in stored]
 
 
 def test_reading_goes_on_behind_a_position(log: LogUnderTest, reader: LogReader) -> None:

@@ -2,15 +2,17 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from service.clock import SystemClock
+from service.clock import Clock, SystemClock
 from service.config import Limits
 from service.database.schema import Store, upgrade
 from service.database.sqlite import SqliteDatabase
@@ -29,6 +31,8 @@ from service.wire.cursor import CursorCodec
 
 DEADLINE_S = 60.0
 LIMITS = Limits(poll_s=0.05, retry_s=0.05)
+RECEIVED_US = 1_700_000_000_000_000
+_SYSTEM = SystemClock()
 
 
 def body(message_id: str) -> bytes:
@@ -49,12 +53,14 @@ class Site:
         """The last one's position."""
         with closing(SqliteLogWriter(SqliteDatabase(self.events))) as writer:
             first = writer.append(
-                [NewEvent("acme", 1_700_000_000_000_000, EventKind.CALLBACK, b) for b in bodies]
+                [NewEvent("acme", RECEIVED_US, EventKind.CALLBACK, b) for b in bodies]
             )
         return Position(first + len(bodies) - 1)
 
     @asynccontextmanager
-    async def projecting(self) -> AsyncIterator[Projector]:
+    async def projecting(
+        self, clock: Clock = _SYSTEM, limits: Limits = LIMITS
+    ) -> AsyncIterator[Projector]:
         with closing(StoredLogReader(SqliteDatabase(self.events))) as log:
             identity = log.identity
         loop = asyncio.get_running_loop()
@@ -65,8 +71,8 @@ class Site:
             eager=True,
             cursors=CursorCodec(identity),
             on_advance=lambda _: _on_loop(loop, self._advanced),
-            clock=SystemClock(),
-            limits=LIMITS,
+            clock=clock,
+            limits=limits,
             metrics=self.metrics,
         )
         projector.start()
@@ -220,3 +226,74 @@ async def test_views_of_another_log_are_refused(site: Site, tmp_path: Path) -> N
     with pytest.raises(StoreUnusable, match="move the views away"):
         async with site.projecting():
             pass
+
+
+class _LaterClock(SystemClock):
+    """So many seconds after everything was received."""
+
+    def __init__(self, later_s: float) -> None:
+        self._later_us = int(later_s * 1_000_000)
+
+    def now_us(self) -> int:
+        return RECEIVED_US + self._later_us
+
+
+class _Overheard(threading.Event):
+    """Says when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_for = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited_for.set()
+        return super().wait(timeout)
+
+
+@pytest.mark.parametrize(
+    ("behind_s", "waits"), [(0.0, False), (0.2, False), (1.0, True), (4.9, True), (60.0, False)]
+)
+async def test_who_appends_makes_way_for_folding_that_is_behind(
+    site: Site, monkeypatch: pytest.MonkeyPatch, behind_s: float, waits: bool
+) -> None:
+    """Until a batch is folded; not if it is hardly behind, nor so far that an old log is folded."""
+    begun, let = threading.Event(), threading.Event()
+
+    def held(message: Message | None, recipient: Recipient | None, report: Report) -> Folded:
+        begun.set()
+        assert let.wait(DEADLINE_S)
+        return fold(message, recipient, report)
+
+    monkeypatch.setattr(batch, "fold", held)
+    limits = replace(LIMITS, make_way_s=DEADLINE_S)
+    site.append([body("M")])
+    async with site.projecting(_LaterClock(behind_s), limits) as projector:
+        folded = projector._folded = _Overheard()
+        assert await asyncio.to_thread(begun.wait, DEADLINE_S)
+        way = asyncio.create_task(asyncio.to_thread(projector.make_way))
+        if waits:
+            assert await asyncio.to_thread(folded.waited_for.wait, DEADLINE_S)
+            assert not way.done()
+            let.set()
+        await asyncio.wait_for(way, DEADLINE_S / 2)
+        let.set()
+
+    assert waits == folded.waited_for.is_set()
+
+
+async def test_nobody_makes_way_for_folding_that_fails(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a projector that stops hold up what is still to be recorded."""
+    site.append([body("M")])
+    with closing(sqlite3.connect(site.views)) as views:
+        views.execute("DROP TABLE feed_a")
+    limits = replace(LIMITS, make_way_s=DEADLINE_S)
+    async with site.projecting(_LaterClock(1.0), limits) as projector:
+        fail, failed = projector._failed, threading.Event()
+        monkeypatch.setattr(projector, "_failed", lambda: (fail(), failed.set()))
+        assert await asyncio.to_thread(failed.wait, DEADLINE_S)
+        await asyncio.wait_for(asyncio.to_thread(projector.make_way), DEADLINE_S / 2)
+    projector.make_way()
+
+    assert projector.failing

@@ -320,3 +320,13 @@ def test_another_database_url_is_refused_by_variable(url: str) -> None:
 
     assert "PLUGSTATUS_EVENTS_URL" == raised.value.variable
     assert "5ecr3t" not in str(raised.value)
+
+
+def test_a_library_that_is_too_old_is_refused(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is written: transactions of the log take more parameters than it does."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
+
+    with pytest.raises(errors.StoreUnusable, match=r"needs 3\.32 or newer: take a newer Python"):
+        upgrade(store, SqliteDatabase(path))
