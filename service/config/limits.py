@@ -58,7 +58,7 @@ class Limits:
     gather_s: float = 0.02
     """The pause after folding so many events at once, but not all that could be: a transaction of
     many costs half as much for each of them, and watchers get fewer frames."""
-    make_way_from_s: float = 0.25
+    make_way_from_s: float = 0.35
     make_way_until_s: float = 5.0
     """While the views are so far behind the log, appends make way for folding. Further behind they
     are not because of what comes in now: an old log is folded, and callbacks do not wait for it."""

@@ -251,7 +251,7 @@ class _Overheard(threading.Event):
 
 
 @pytest.mark.parametrize(
-    ("behind_s", "waits"), [(0.0, False), (0.2, False), (1.0, True), (4.9, True), (60.0, False)]
+    ("behind_s", "waits"), [(0.0, False), (0.3, False), (1.0, True), (4.9, True), (60.0, False)]
 )
 async def test_who_appends_makes_way_for_folding_that_is_behind(
     site: Site, monkeypatch: pytest.MonkeyPatch, behind_s: float, waits: bool
@@ -291,7 +291,7 @@ async def test_nobody_makes_way_for_folding_that_fails(
     limits = replace(LIMITS, make_way_s=DEADLINE_S)
     async with site.projecting(_LaterClock(1.0), limits) as projector:
         fail, failed = projector._failed, threading.Event()
-        monkeypatch.setattr(projector, "_failed", lambda: (fail(), failed.set()))
+        monkeypatch.setattr(projector, "_failed", lambda: [fail(), failed.set()])
         assert await asyncio.to_thread(failed.wait, DEADLINE_S)
         await asyncio.wait_for(asyncio.to_thread(projector.make_way), DEADLINE_S / 2)
     projector.make_way()
