@@ -291,7 +291,12 @@ async def test_nobody_makes_way_for_folding_that_fails(
     limits = replace(LIMITS, make_way_s=DEADLINE_S)
     async with site.projecting(_LaterClock(1.0), limits) as projector:
         fail, failed = projector._failed, threading.Event()
-        monkeypatch.setattr(projector, "_failed", lambda: [fail(), failed.set()])
+
+        def told() -> None:
+            fail()
+            failed.set()
+
+        monkeypatch.setattr(projector, "_failed", told)
         assert await asyncio.to_thread(failed.wait, DEADLINE_S)
         await asyncio.wait_for(asyncio.to_thread(projector.make_way), DEADLINE_S / 2)
     projector.make_way()
