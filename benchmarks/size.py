@@ -2,6 +2,7 @@
 kept in this user's cache folder."""
 
 import itertools
+import os
 import random
 import shutil
 import sqlite3
@@ -84,6 +85,8 @@ def _ingest(folder: Path, pairs: int) -> Row:
                 "HTTP_BIND": "127.0.0.1:0",
                 "WEBHOOK_TOKEN": TOKEN,
             }
+            # Else a sync would wait for what was copied.
+            os.sync()
             server = running.enter_context(serving("ingest", settings=settings))
             sides.append(Load.of_callbacks(folder, server.address, USUAL, 64))
         full, small = sides

@@ -113,7 +113,7 @@ class Cycle:
     # The application's side.
 
     async def receive(self) -> HTTPReceiveMessage:
-        if self._expects_continue and not self._carrier.transport.is_closing():
+        if self._expects_continue and not (self._over() or self._carrier.transport.is_closing()):
             self._carrier.transport.write(_CONTINUE)
             self._expects_continue = False
         while not (self._chunks or self._over() or (not self.more_body and not self._delivered)):

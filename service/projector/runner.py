@@ -221,7 +221,6 @@ class Projector:
                 return stores
             stores.close()
             self._leadership.step_down()
-            self._oldest_unfolded_us = 0
             return None
         if not busy and not self._eager:
             return None
@@ -231,6 +230,8 @@ class Projector:
         return self._open(fence) if fence else None
 
     def _stand_by(self) -> None:
+        # What waits is another one's to fold.
+        self._oldest_unfolded_us = 0
         self._called.wait(self._limits.stand_by_s)
         self._called.clear()
 

@@ -11,27 +11,23 @@ An ordinary one names a report or the end of a callback:
 
 One inside a snapshot names the event whose end the snapshot is as of, and the last message sent:
 
-    byte 0         version, 3
+    byte 0         version, 2
     bytes 1-8      the log's identity
     bytes 9-16     position of that event
     bytes 17-20    its fingerprint
     bytes 21-28    of the message's instance: the first eight bytes of its SHA-256
-    bytes 29-      the message id in UTF-8; empty before all messages
-    last 4 bytes   CRC-32 of all before
-
-Version 2 is the same for an id of more than 351 bytes in UTF-8, which so would not fit; earlier
-programs gave it out for every id:
-
     bytes 29-31    base: one more than the message id's highest code point; 0 before all messages
     bytes 32-      the message id as a number, its code points being the digits in that base
+    last 4 bytes   CRC-32 of all before
 
-All in URL-safe base64 without padding: 39 characters, and 44 to 512. The checksum tells a damaged
+Both in URL-safe base64 without padding: 39 characters, and 48 to 478. The checksum tells a damaged
 cursor (invalid) from one of another log (foreign). The fingerprint tells an event from another one
 that took its position, after a backup was restored or a failover lost the newest events.
 
 A snapshot goes in order of key, so only the key says what comes next, also once retention or an
-erasure has taken the message itself away. Of an instance its digest will do, as the views know
-every one. An id never holds NUL, so no digit is 0 and its number gives back its length.
+erasure has taken the message itself away. The largest key as it stands would not fit into 512
+characters; its digest and its number do. An id never holds NUL, so no digit is 0 and its number
+gives back its length.
 """
 
 import base64
@@ -52,14 +48,12 @@ CHARACTERS_MAX = 512
 
 _PLACE_VERSION = 1
 _PLACE = struct.Struct(">B8sQII")
-_NUMBER_VERSION = 2
-_SNAPSHOT_VERSION = 3
-_AS_OF = struct.Struct(">8sQI")
+_SNAPSHOT_VERSION = 2
+_AS_OF = struct.Struct(">B8sQI")
 _SNAPSHOT = struct.Struct(">B8sQI8s")
 _CHECKSUM = struct.Struct(">I")
 _FINGERPRINT_MASK = 2**32 - 1
 _DIGEST_BYTES = 8
-_ID_BYTES_MAX = CHARACTERS_MAX // 4 * 3 - _SNAPSHOT.size - _CHECKSUM.size
 _BASE_BYTES = 3
 
 
@@ -120,20 +114,21 @@ class CursorCodec:
 
     def inside(self, as_of: Point, snapshot: InSnapshot) -> str:
         """The cursor inside a snapshot as of the end of an event."""
-        return _behind(self._as_of(as_of), snapshot.instance_digest, snapshot.message_id).decode()
+        head = self._as_of(as_of)
+        return _text(head + snapshot.instance_digest + _number(snapshot.message_id))
 
     def behind_each(self, as_of: Point, messages: Iterable[MessageKey]) -> list[bytes]:
         """The cursors behind messages of a snapshot, in ASCII."""
         head = self._as_of(as_of)
         return [
-            _behind(head, instance_digest(instance), message_id)
+            _ascii(head + instance_digest(instance) + _number(message_id))
             for instance, message_id in messages
         ]
 
     def _as_of(self, point: Point) -> bytes:
-        """What all cursors of a snapshot have behind their version."""
+        """What all cursors of a snapshot begin with."""
         fingerprint = point.receive_time_us & _FINGERPRINT_MASK
-        return _AS_OF.pack(self._log, point.place.position, fingerprint)
+        return _AS_OF.pack(_SNAPSHOT_VERSION, self._log, point.place.position, fingerprint)
 
     def decode(self, text: str) -> Cursor:
         """Raises CursorInvalid if it is not a whole cursor, CursorForeign if of another log."""
@@ -141,8 +136,7 @@ class CursorCodec:
         # As many texts as bytes read the same; only the spelling we give out is one of ours.
         if _text(body) != text:
             raise errors.CursorInvalid(_INVALID)
-        inside = body[0] in (_SNAPSHOT_VERSION, _NUMBER_VERSION)
-        cursor = _snapshot_cursor(body) if inside else _place_cursor(body)
+        cursor = _snapshot_cursor(body) if body[0] == _SNAPSHOT_VERSION else _place_cursor(body)
         if body[1:9] != self._log:
             raise errors.CursorForeign(
                 "the cursor belongs to another log: use the server it came from, or start anew"
@@ -157,14 +151,6 @@ def _text(body: bytes) -> str:
 def _ascii(body: bytes) -> bytes:
     text: bytes = binascii.b2a_base64(body + _CHECKSUM.pack(crc32(body)), newline=False)
     return text.translate(_TO_URL_SAFE, b"=")
-
-
-def _behind(as_of: bytes, digest: bytes, message_id: str) -> bytes:
-    """A cursor inside a snapshot, in ASCII."""
-    name = message_id.encode()
-    if len(name) > _ID_BYTES_MAX:
-        return _ascii(_NUMBER + as_of + digest + _number(message_id))
-    return _ascii(_NAME + as_of + digest + name)
 
 
 def _body(text: str) -> bytes:
@@ -191,28 +177,56 @@ def _place_cursor(body: bytes) -> Cursor:
 def _snapshot_cursor(body: bytes) -> Cursor:
     if len(body) < _SNAPSHOT.size:
         raise errors.CursorInvalid(_INVALID)
-    version, _, position, fingerprint, digest = _SNAPSHOT.unpack_from(body)
-    last = body[_SNAPSHOT.size :]
+    _, _, position, fingerprint, digest = _SNAPSHOT.unpack_from(body)
+    number = body[_SNAPSHOT.size :]
     try:
-        message_id = _id(last) if version == _NUMBER_VERSION else last.decode()
+        message_id = _id(number)
     except ValueError:
         raise errors.CursorInvalid(_INVALID) from None
-    other = version == _NUMBER_VERSION and _number(message_id) != last
-    if other or "\0" in message_id:
+    if _number(message_id) != number or "\0" in message_id:
         raise errors.CursorInvalid(_INVALID)
     return Cursor(Place(Position(position)), fingerprint, InSnapshot(digest, message_id))
 
 
 def _number(message_id: str) -> bytes:
     """A base, and the id as a number, its code points being the digits in that base."""
-    digits = [*map(ord, message_id)]
-    base = max(digits, default=-1) + 1
-    number = 0
-    for digit in digits:
-        number = number * base + digit
-    return base.to_bytes(_BASE_BYTES, "big") + number.to_bytes(
-        (number.bit_length() + 7) // 8, "big"
-    )
+    if message_id.isascii():
+        # Nearly every id is, and its bytes are its code points: a snapshot makes one a message.
+        digits = message_id.encode()
+        base = max(digits, default=-1) + 1
+        number = _value(digits, base)
+    else:
+        points = [*map(ord, message_id)]
+        base = max(points) + 1
+        number = 0
+        for digit in points:
+            number = number * base + digit
+    size = (number.bit_length() + 7) // 8
+    return base.to_bytes(_BASE_BYTES, "big") + number.to_bytes(size, "big")
+
+
+def _value(digits: bytes, base: int) -> int:
+    """The number with these digits in a base of 128 at most.
+
+    Of each pair of neighbours one digit is made, in the square of the base and in twice as many
+    bits; of all pairs at once, until one is left. Digit by digit it takes twice as long.
+    """
+    value, bits = int.from_bytes(digits, "big"), 8
+    for lower in _lower_of_pairs(len(digits)):
+        value = (value & lower) + (value >> bits & lower) * base
+        base, bits = base * base, 2 * bits
+    return value
+
+
+@lru_cache(maxsize=512)
+def _lower_of_pairs(count: int) -> list[int]:
+    """For digits of 8 bits, of 16 and so on: masks of every other one, as many as there may be."""
+    masks, bits = [], 8
+    while bits < 8 * count:
+        pairs = -(-8 * count // (2 * bits))
+        masks.append(sum(((1 << bits) - 1) << (2 * bits * pair) for pair in range(pairs)))
+        bits *= 2
+    return masks
 
 
 def _id(encoded: bytes) -> str:
@@ -232,5 +246,4 @@ def _id(encoded: bytes) -> str:
 
 
 _INVALID = "this is not a cursor, or a damaged one: hand back a cursor exactly as received"
-_NUMBER, _NAME = bytes([_NUMBER_VERSION]), bytes([_SNAPSHOT_VERSION])
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")

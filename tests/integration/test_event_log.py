@@ -76,7 +76,7 @@ def test_contents_of_a_batch_do_not_mix(log: LogUnderTest, reader: LogReader) ->
 
 def test_a_batch_of_any_size_is_kept_in_order(log: LogUnderTest, reader: LogReader) -> None:
     """All events of a batch follow each other, however many there are, and nothing else does."""
-    sizes = [*range(1, 36), 63, 64, 65, 4_095, 4_096]
+    sizes = [*range(1, 36), 63, 64, 65, 511, 512, 513, 1_025, 4_095, 4_096]
     contents = [[b"%d of %d" % (one, size) for one in range(size)] for size in sizes]
 
     with closing(log.open_writer()) as writer:
@@ -86,6 +86,20 @@ def test_a_batch_of_any_size_is_kept_in_order(log: LogUnderTest, reader: LogRead
     assert [*accumulate(sizes[:-1], initial=1)] == firsts
     assert [one for batch in contents for one in batch] == [event.content for event in stored]
     assert [*range(1, sum(sizes) + 1)] == [event.position for event in stored]
+
+
+def test_a_batch_of_large_contents_is_kept_in_order(log: LogUnderTest, reader: LogReader) -> None:
+    """Also where each takes much, and one alone more than others together."""
+    sizes = [100_000, 0, 200_000, 300_000, 1, 260_000, 1_000_000, 5, 262_144, 1]
+    contents = [bytes([place]) * size for place, size in enumerate(sizes)]
+
+    with closing(log.open_writer()) as writer:
+        first = writer.append([new_event(one) for one in contents])
+        behind = writer.append([new_event(b"behind")])
+
+    stored = reader.read(BEFORE_FIRST, 100, PLENTY)
+    assert [*contents, b"behind"] == [event.content for event in stored]
+    assert (1, len(sizes) + 1) == (first, behind)
 
 
 def test_reading_goes_on_behind_a_position(log: LogUnderTest, reader: LogReader) -> None:

@@ -75,6 +75,22 @@ async def test_a_peer_that_expects_100_continue_is_told_to_go_on(site: Site) -> 
         assert refused.headers["connection"] == "close"
 
 
+async def test_nobody_is_told_to_go_on_behind_an_answer(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A body that is refused as it begins gets its answer alone, and is no defect of ours."""
+    head_with_fault = head(b"Expect: 100-continue", b"Transfer-Encoding: chunked") + b"Z\r\n"
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(head_with_fault)
+
+        assert (await client.answer()).status == 400
+    async with connected(site.ingress.http_bind) as client:
+        await client.send(post(BODY))
+
+        assert (await client.answer()).status == 200
+    assert "failed" not in "".join(capsys.readouterr())
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [

@@ -14,6 +14,7 @@ import pytest
 
 from service.clock import Clock, SystemClock
 from service.config import Limits
+from service.database.database import Fence, unfenced
 from service.database.schema import Store, upgrade
 from service.database.sqlite import SqliteDatabase
 from service.domain.events import EventKind, NewEvent, Position, QuarantineReason
@@ -22,7 +23,7 @@ from service.errors import StoreUnusable
 from service.eventlog.reader import StoredLogReader
 from service.eventlog.sqlite import SqliteLogWriter
 from service.projector import batch
-from service.projector.leadership import SoleLeader
+from service.projector.leadership import Leadership, SoleLeader
 from service.projector.runner import Projector
 from service.telemetry import Metrics
 from service.views.reader import StoredViewsReader
@@ -33,6 +34,7 @@ DEADLINE_S = 60.0
 LIMITS = Limits(poll_s=0.05, retry_s=0.05)
 RECEIVED_US = 1_700_000_000_000_000
 _SYSTEM = SystemClock()
+_ALONE = SoleLeader()
 
 
 def body(message_id: str) -> bytes:
@@ -59,7 +61,10 @@ class Site:
 
     @asynccontextmanager
     async def projecting(
-        self, clock: Clock = _SYSTEM, limits: Limits = LIMITS
+        self,
+        clock: Clock = _SYSTEM,
+        limits: Limits = LIMITS,
+        leadership: Leadership = _ALONE,
     ) -> AsyncIterator[Projector]:
         with closing(StoredLogReader(SqliteDatabase(self.events))) as log:
             identity = log.identity
@@ -67,7 +72,7 @@ class Site:
         projector = Projector(
             open_log=partial(StoredLogReader, SqliteDatabase(self.events)),
             open_views=partial(StoredViewsWriter, SqliteDatabase(self.views), identity),
-            leadership=SoleLeader(),
+            leadership=leadership,
             eager=True,
             cursors=CursorCodec(identity),
             on_advance=lambda _: _on_loop(loop, self._advanced),
@@ -232,10 +237,10 @@ class _LaterClock(SystemClock):
     """So many seconds after everything was received."""
 
     def __init__(self, later_s: float) -> None:
-        self._later_us = int(later_s * 1_000_000)
+        self.later_s = later_s
 
     def now_us(self) -> int:
-        return RECEIVED_US + self._later_us
+        return RECEIVED_US + int(self.later_s * 1_000_000)
 
 
 class _Overheard(threading.Event):
@@ -302,3 +307,32 @@ async def test_nobody_makes_way_for_folding_that_fails(
     projector.make_way()
 
     assert projector.failing
+
+
+class _Losing(SoleLeader):
+    """Leads until told otherwise; then another process does."""
+
+    def __init__(self) -> None:
+        self.leads = True
+        self.lost = False
+        self.refused = threading.Semaphore(0)
+
+    def lead(self) -> Fence | None:  # type: ignore[override]
+        if not self.lost:
+            return unfenced
+        self.refused.release()
+        return None
+
+
+async def test_a_process_that_stands_by_is_not_behind(site: Site) -> None:
+    """What waits is another one's to fold: this one's appends make way for nothing."""
+    clock, leadership = _LaterClock(1.0), _Losing()
+    async with site.projecting(clock, replace(LIMITS, stand_by_s=0.01), leadership) as projector:
+        leadership.lost, leadership.leads = True, False
+        projector.wake()
+        for _ in range(2):
+            assert await asyncio.to_thread(leadership.refused.acquire, timeout=DEADLINE_S)
+        clock.later_s += 2.0
+        behind = site.metrics.page()
+
+    assert b"plugstatus_unprojected_seconds 0.0" in behind
