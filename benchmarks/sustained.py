@@ -75,7 +75,8 @@ def _delivered(folder: Path) -> list[str]:
         reading.join()
         stream.cancel()
         metrics = httpx.get(server.ops + "/metrics", trust_env=False).text
-    behind = [line for line in metrics.splitlines() if "watchers_behind_total " in line]
+    name = "plugstatus_watchers_behind_total "
+    behind = [line for line in metrics.splitlines() if line.startswith(name)]
     told = "/".join(f"{us / 1e3:.1f}" for us in percentiles(taken_us).values())
     what = f"{_POSTS_PER_S * _CHANGES_A_POST:,} changes/s to {_WATCHERS} watchers"
     return [

@@ -74,7 +74,7 @@ def of_stream(
             grpc.insecure_channel(other.address, options=_UNBOUNDED) as bare,
         ):
             return measured(
-                f"{what} of one watcher that looks at each of {changes:,} changes",
+                f"{what} of one watcher, {changes:,} changes looked at",
                 lambda: streamed(opened(channel, WATCH, request), changes_max),
                 "the same bytes from memory, looked at too",
                 lambda: streamed(opened(bare, "/bench.Frames/All", b""), changes_max),

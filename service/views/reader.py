@@ -240,8 +240,10 @@ class StoredViewsReader:
     ) -> MessagePage:
         found: list[Message] = []
         end = before
-        # No more at once than the page may need: a database may send all that is asked for.
-        at_once = min(looked_max, max(messages_max, _CHUNK_ROWS))
+        # No more at once than the page may need: a database may send all that is asked for. Where
+        # the walk itself leaves out all that is not wanted, that is a page.
+        at_once = messages_max if wanted.of_one_field else max(messages_max, _CHUNK_ROWS)
+        at_once = min(looked_max, at_once)
         with self._snapshot() as live:
             by_change = walks.messages_by_change(
                 self._connection, live.sql, wanted, before, at_once

@@ -86,6 +86,13 @@ class MessageFilter(msgspec.Struct, frozen=True, gc=False):
     updated_until_us: int = 0
     """Exclusive."""
 
+    @property
+    def of_one_field(self) -> bool:
+        """Or of none: what an index of its own finds."""
+        asked = bool(self.instances) + bool(self.phone) + bool(self.statuses)
+        at_any_time = not (self.updated_from_us or self.updated_until_us)
+        return asked <= 1 and at_any_time and len(self.statuses) <= 1
+
     def matches(self, message: Message) -> bool:
         return (
             (not self.instances or message.instance in self.instances)
