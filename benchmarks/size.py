@@ -41,7 +41,8 @@ _LIST = "/plugchat.status.v1.MessageStatusService/ListMessageStatuses"
 _IN_FLIGHT = 32
 _CALLS = 1_000
 _CAUGHT_UP = 8_000
-"""Changes of a slice: fewer than the small store has."""
+_TIMES = 5
+"""Changes, fewer than the small store has, and how often in a slice."""
 
 _SAMPLE_S = 0.2
 
@@ -59,7 +60,7 @@ def rows(pairs: int) -> Iterator[Row]:
             with ServerProcess(kept(_SMALL)) as small:
                 yield _get(ours, small, pairs)
                 yield _list(folder, ours, small, pairs)
-                yield _catch_up(ours, small, pairs)
+                yield from _catch_up(ours, small, pairs)
 
 
 def _rebuild(folder: Path) -> Row:
@@ -150,39 +151,60 @@ def _list(folder: Path, full: ServerProcess, small: ServerProcess, pairs: int) -
     return _full_beside_small("the newest page of 100 messages", sides[0], sides[1], 0.85, pairs)
 
 
-def _catch_up(full: ServerProcess, small: ServerProcess, pairs: int) -> Row:
-    """From anywhere in the full store: `from_time` finds the place."""
+def _catch_up(full: ServerProcess, small: ServerProcess, pairs: int) -> Iterator[Row]:
+    """Of one that was away for a moment, and from anywhere: there the server goes on to send what
+    nobody waits for, and the pages are cold. `from_time` finds the place."""
     with grpc.insecure_channel(full.grpc) as one, grpc.insecure_channel(small.grpc) as other:
-        first_s, last_s = _times(full)
+        first_s, away_s = _times(full)
 
-        def anywhere() -> Slice:
-            since = Timestamp(seconds=random.randint(first_s, last_s))
-            request = pb.WatchStatusesRequest(from_time=since).SerializeToString()
-            return watching.streamed(watching.opened(one, watching.WATCH, request), _CAUGHT_UP)
+        def since(time_s: int) -> Slice:
+            asked = pb.WatchStatusesRequest(from_time=Timestamp(seconds=time_s))
+            return streams(one, asked.SerializeToString())
 
         def small_one() -> Slice:
-            stream = watching.opened(other, watching.WATCH, watching.ALL)
-            return watching.streamed(stream, _CAUGHT_UP)
+            return streams(other, watching.ALL)
 
-        what = f"catch-up over {_CAUGHT_UP:,} reports"
-        return _full_beside_small(what, anywhere, small_one, 0.85, pairs)
+        def streams(channel: grpc.Channel, request: bytes) -> Slice:
+            began_s = time.perf_counter()
+            changes = sum(
+                watching.look_at(watching.opened(channel, watching.WATCH, request), _CAUGHT_UP)
+                for _ in range(_TIMES)
+            )
+            return Slice(changes / (time.perf_counter() - began_s), [])
+
+        yield _full_beside_small(
+            f"the last {_CAUGHT_UP:,} changes", lambda: since(away_s), small_one, 0.85, pairs
+        )
+        yield _full_beside_small(
+            f"{_CAUGHT_UP:,} changes from anywhere",
+            lambda: since(random.randint(first_s, away_s)),
+            small_one,
+            None,
+            pairs,
+        )
 
 
 def _times(server: ServerProcess) -> tuple[int, int]:
-    """Seconds: of the first report, and of one that still has enough behind it."""
+    """Seconds: of the first event, and of the one that has as many behind it as the small store."""
     with closing(sqlite3.connect(f"file:{server.data_dir}/events.db?mode=ro", uri=True)) as log:
         (found,) = log.execute(
-            "SELECT min(receive_time_us), max(receive_time_us) FROM events"
+            "SELECT min(receive_time_us), (SELECT receive_time_us FROM events WHERE position = ?) "
+            "FROM events",
+            (_FULL - _SMALL,),
         ).fetchall()
-    first_s, last_s = (time_us // 1_000_000 for time_us in found)
-    return first_s + 1, first_s + (last_s - first_s) * 99 // 100
+    first_s, away_s = (time_us // 1_000_000 for time_us in found)
+    return first_s + 1, away_s
 
 
 def _full_beside_small(
-    what: str, full: Callable[[], Slice], small: Callable[[], Slice], floor: float, pairs: int
+    what: str,
+    full: Callable[[], Slice],
+    small: Callable[[], Slice],
+    floor: float | None,
+    pairs: int,
 ) -> Row:
     return measured(
-        f"{what}, {_FULL:,} events stored",
+        f"{what}, {_FULL:,} events",
         full,
         f"the same with {_SMALL:,}",
         small,

@@ -105,26 +105,6 @@ async def test_a_waiter_waits_for_its_commit(gate: Gate, reader: LogReader) -> N
         assert (1, [b"a"]) == (position, _contents(reader))
 
 
-async def test_a_batch_first_makes_way(gate: Gate) -> None:
-    """What is to go first is asked before each transaction of events, and before no other."""
-    ways: list[int] = []
-    appender = GroupCommit(
-        gate.open_writer,
-        make_way=lambda: ways.append(len(gate.batches)),
-        limits=Limits(),
-        on_commit=lambda: None,
-    )
-    appender.start()
-    gate.let(2)
-    async with asyncio.timeout(PATIENCE_S):
-        await appender.append(new_event(b"a"))
-        await appender.remove(lambda _: None)
-        await appender.append(new_event(b"b"))
-        await appender.close()
-
-    assert [0, 1] == ways
-
-
 async def test_appends_collect_while_a_transaction_runs(gate: Gate, reader: LogReader) -> None:
     """What comes while a transaction runs leaves as the next one, together and in order."""
     async with _appender(gate) as appender:

@@ -345,3 +345,19 @@ async def test_closing_does_the_removals_asked_before(gate: Gate, reader: LogRea
 
     assert positions == [1, 2]
     assert [event.kind for event in _events(reader)] == [EventKind.TOMBSTONE, EventKind.ERASURE]
+
+
+async def test_only_what_is_appended_makes_way(gate: Gate) -> None:
+    """What is to go first is asked before each transaction of events, and before no other."""
+    gate.let(2)
+    appender = GroupCommit(
+        gate.open_writer, gate.committed, make_way=lambda: gate.done.append("way"), limits=Limits()
+    )
+    appender.start()
+    async with asyncio.timeout(PATIENCE_S):
+        await appender.append(new_event(b"a"))
+        await appender.remove(gate.doing("-"))
+        await appender.append(new_event(b"b"))
+        await appender.close()
+
+    assert gate.done == ["way", "a", "-", "way", "b"]
