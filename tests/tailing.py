@@ -215,10 +215,12 @@ class _Crew:
 
 def write(kind: str, url: str, path: Path, seed: int) -> None:
     """A process of writers, until SIGTERM: each line of the file is an acknowledged event."""
+    # Waited for and not handled: a handler runs on this thread, and one that was just continued may
+    # be passed over for another when the system delivers the signal; then nothing wakes this one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     log = LOGS[kind](url)
     file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     threads = [
         threading.Thread(
             target=_write, args=(log, file, f"{path.name}.{each}", seed + each, stopping)
@@ -227,6 +229,8 @@ def write(kind: str, url: str, path: Path, seed: int) -> None:
     ]
     for thread in threads:
         thread.start()
+    signal.sigwait({signal.SIGTERM})
+    stopping.set()
     for thread in threads:
         thread.join()
 
