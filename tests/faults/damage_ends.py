@@ -74,6 +74,7 @@ def _opened_elsewhere(spot: Spot, start: str, by: int) -> None:
 @breaks("EndsWell")
 def a_prompt_client_is_called_stalled(spot: Spot) -> None:
     stream = spot.view("changes").record
+    stream.prompt = True
     stream.end = End(stream.frames[-1].at_s, "error", "UNAVAILABLE", "WATCHER_STALLED")
 
 
