@@ -39,12 +39,12 @@ class Statements(NamedTuple):
     ends: str
     """Behind a place and up to an event: the row behind so many others, and the one behind it."""
     last: str
-    """Of a stretch between two places: the last row that is wanted."""
+    """Of a part between two places: the last row that is wanted."""
     joined: str
     """Of those wanted: how many, how many with a head, and an encoded Changes."""
 
 
-class Stretch(NamedTuple):
+class Part(NamedTuple):
     """A piece of the feed: so many rows, or all there are up to an event."""
 
     after: Place
@@ -90,21 +90,21 @@ def _joined(
     )
 
 
-def stretch(
+def part_behind(
     connection: Connection, sql: Statements, after: Place, until: Position, rows_max: int
-) -> Stretch:
+) -> Part:
     found = connection.execute(
         sql.ends, (after.position, after.index, until, rows_max - 1)
     ).fetchall()
     if len(found) < 2:
-        return Stretch(after, Place(until), None)
+        return Part(after, Place(until), None)
     (position, index, receive_time_us), (next_position, _, _) = found
     place = Place(position, END_OF_CALLBACK if next_position != position else index)
-    return Stretch(after, place, Point(place, receive_time_us))
+    return Part(after, place, Point(place, receive_time_us))
 
 
 def joined(
-    connection: Connection, sql: Statements, of: Stretch, bytes_max: int, *, unchanged: bool
+    connection: Connection, sql: Statements, of: Part, bytes_max: int, *, unchanged: bool
 ) -> Pack | None:
     """Its changes; with those reports that changed nothing, if they are wanted too.
 

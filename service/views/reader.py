@@ -153,7 +153,7 @@ class StoredViewsReader:
         bytes_left = bounds.bytes_max
         while True:
             at_once = min(rows_max, bounds.changes_max)
-            part = packs.stretch(self._connection, packing, after, until.position, at_once)
+            part = packs.part_behind(self._connection, packing, after, until.position, at_once)
             pack = packs.joined(
                 self._connection, packing, part, bounds.bytes_max, unchanged=wanted.unchanged
             )

@@ -11,6 +11,7 @@ from service.api.hub import Hub
 from service.api.live import LiveQueue
 from service.config import Limits
 from service.database.readers import ReaderPool
+from service.domain.events import Place
 from service.domain.message import MessageKey
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 from service.telemetry import Metrics
@@ -100,9 +101,15 @@ async def test_who_waits_for_a_place_is_woken(
     """By what is handed out from memory as well."""
     async with _site(views, views_writer) as site, asyncio.timeout(PATIENCE_S):
         reached = asyncio.create_task(site.hub.reached(mark(2).position, PATIENCE_S))
-        site.hub.advanced(site.commit(1, 2))
-
+        await asyncio.sleep(0)  # lets it begin to wait
+        site.hub.advanced(site.commit(1))
+        await asyncio.sleep(0)
+        early = reached.done()
+        site.hub.advanced(site.commit(2))
         await reached
+
+        assert not early
+        assert site.hub.place == Place(mark(2).position)
 
 
 async def test_what_does_not_continue_is_read(
