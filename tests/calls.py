@@ -68,8 +68,8 @@ async def post_each(
 class Api:
     """Both stubs on one channel, and streams that are read frame by frame."""
 
-    def __init__(self, target: str) -> None:
-        self.channel = grpc.aio.insecure_channel(target)
+    def __init__(self, target: str, *options: tuple[str, int]) -> None:
+        self.channel = grpc.aio.insecure_channel(target, options=options)
         self.status: Any = stubs.MessageStatusServiceStub(self.channel)
         self.admin: Any = stubs.AdminServiceStub(self.channel)
 

@@ -17,6 +17,8 @@ from tests.histories import BEGIN_US, Said, recorded
 from tests.stores import loaded
 
 DAY_US = 24 * 3_600 * 1_000_000
+LITTLE_ON_ITS_WAY = ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536)
+"""A window of 64 KiB a stream; a client that measures its line lets it grow to megabytes."""
 IDS, CALLBACKS = 20, 500
 SMALL_PAGES = Limits(catch_up_rows_max=2 * IDS, frame_changes_max=1)
 LONG: list[Said] = [
@@ -34,7 +36,7 @@ async def test_a_client_that_reads_slowly_is_told(tmp_path: Path) -> None:
     settings = dataclasses.replace(settings, limits=SMALL_PAGES)
     async with Application(settings, FakeClock(BEGIN_US + 10 * DAY_US)) as application:
         assert application._grpc is not None
-        api = Api(f"127.0.0.1:{application._grpc.port}")
+        api = Api(f"127.0.0.1:{application._grpc.port}", *LITTLE_ON_ITS_WAY)
         stream = api.watch(pb.WatchStatusesRequest(from_time=Timestamp(seconds=1)))
         await stream.until("changes")
         await application._core.upkeep.retain(1.5)
