@@ -231,7 +231,9 @@ class Core:
             self._projector.wake,
             self._hint,
             self._projector.make_way,
+            self._projector.taker,
             limits=limits,
+            alone=stores.embedded,
         )
         self.appender.start()
         self._metrics.log_position.set_function(lambda: self.appender.last_position)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from service import errors
 from service.config import Limits
 from service.domain.events import SPOOLED, EventKind, NewEvent, Position
+from service.eventlog.underway import Underway
 
 _AWAY = "the event log's database is away: only callbacks are kept meanwhile"
 
@@ -18,7 +19,7 @@ _AWAY = "the event log's database is away: only callbacks are kept meanwhile"
 class Batch:
     """Events in order, and who waits for how many of them, in the same order."""
 
-    __slots__ = ("contents_bytes", "counts", "events", "since_s", "waiters")
+    __slots__ = ("contents_bytes", "counts", "events", "since_s", "taken", "waiters")
 
     def __init__(self, since_s: float) -> None:
         self.since_s = since_s
@@ -26,6 +27,8 @@ class Batch:
         self.waiters: list[asyncio.Future[Position]] = []
         self.counts: list[int] = []
         self.contents_bytes = 0
+        self.taken: Underway | None = None
+        """As somebody has it who folds meanwhile."""
 
     def settle(self, first: Position) -> None:
         """Recorded: the first one there, or SPOOLED."""

@@ -38,6 +38,7 @@ from service.database.database import Fence, unfenced
 from service.domain.events import SPOOLED, NewEvent, Position
 from service.eventlog.batches import Batch, Batches
 from service.eventlog.log import BaselineChange, LogWriter
+from service.eventlog.underway import Taker, Underway, nobody
 
 _log = structlog.get_logger(__name__)
 
@@ -81,16 +82,24 @@ class GroupCommit:
         on_commit: Callable[[], None],
         hint: Callable[[LogWriter], None] = _no_hint,
         make_way: Callable[[], None] = _no_way,
+        taker: Callable[[], Taker | None] = nobody,
         *,
+        alone: bool = False,
         limits: Limits,
     ) -> None:
         """`on_commit` is called after every commit, on the writer's thread: keep it short.
 
         `hint` is called after it too, but not more often than every `HINT_PAUSE_S`: it may ask the
         database. `make_way` is called before a batch is written: it may wait, for moments.
+
+        `taker` is asked who takes a batch, on the loop before it is recorded if this process is
+        `alone` in appending, on the writer's thread after it otherwise. If it is somebody,
+        `on_commit` is not called for it.
         """
         self._hint = hint
         self._make_way = make_way
+        self._taker = taker
+        self._alone = alone
         self._open_writer = open_writer
         self._on_commit = on_commit
         self._failing_s = limits.append_failing_s
@@ -243,7 +252,13 @@ class GroupCommit:
         elif self._batches and not self._held:
             work = self._batches.take()
         self._writing = work is not None
-        if work is not None:
+        if isinstance(work, Batch):
+            take = self._taker() if self._alone else None
+            work.taken = Underway(work.events) if take else None
+            self._handed_over.put(work)
+            if take and work.taken:
+                take(work.taken)
+        elif work is not None:
             self._handed_over.put(work)
         if self._writing or self._batches:
             self._idle.clear()
@@ -291,7 +306,8 @@ class GroupCommit:
             try:
                 usable = usable or self._open_writer()
                 if isinstance(work, Batch):
-                    self._make_way()
+                    if work.taken is None:
+                        self._make_way()
                     result = usable.append(work.events)
                 else:
                     result = work.remove(usable)
@@ -306,17 +322,33 @@ class GroupCommit:
                     usable.close()
                     usable = None
             else:
-                self._on_commit()
                 owed = True
             if isinstance(work, _Removal):
+                if failure is None:
+                    self._on_commit()
                 self._loop.call_soon_threadsafe(self._settle_removal, work, result, failure)
             else:
                 # What the database says of itself is for the log, not for those who asked.
                 told = "the event log cannot be written now: try again later" if failure else ""
                 first = Position(result or 0)
+                self._tell(work, None if failure or first == SPOOLED else first)
                 self._loop.call_soon_threadsafe(self._settle, work, first, told)
         if usable is not None:
             usable.close()
+
+    def _tell(self, batch: Batch, first: Position | None) -> None:
+        """Who follows the log hears where the batch begins, or that it is not there."""
+        if batch.taken is not None:
+            batch.taken.settle(first)
+            return
+        take = self._taker() if first is not None else None
+        if take is not None:
+            # It need not be read.
+            recorded = Underway(batch.events)
+            recorded.settle(first)
+            take(recorded)
+        elif first is not None:
+            self._on_commit()
 
     def _hinted(self, writer: LogWriter | None) -> LogWriter | None:
         """The writer, unless its connection turns out to be lost."""

@@ -1,6 +1,6 @@
 """One generation of the views, following the log a batch at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
@@ -11,7 +11,7 @@ from service.eventlog.baseline import BaselinePart
 from service.eventlog.log import LogReader
 from service.projector.batch import fold_events, quarantined
 from service.projector.refold import refolded
-from service.views.store import Checkpoint, GenerationWriter, ViewsBatch
+from service.views.store import Checkpoint, GenerationWriter, ViewsBatch, always
 from service.wire.cursor import CursorCodec
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class Follower:
         self._most_events = events_max
         self._events_max = events_max
         self._since: Checkpoint | None = None
-        """Before what `waiting` has just returned."""
+        """Where the views stand: before what `waiting` has just returned."""
 
     def waiting(self, until: Position = _PLENTY) -> list[Event]:
         """The next events to fold, none behind `until`; empty if there are none."""
@@ -46,18 +46,31 @@ class Follower:
         events = self._log.read(after, self._events_max, self._limits.fold_bytes_max)
         return [event for event in events if event.position <= until]
 
-    def advance(self, events: Sequence[Event]) -> ViewsBatch | None:
-        """Fold the first of what `waiting` has just returned. None: try again, with fewer at once.
+    def next_position(self) -> Position | None:
+        """Where the next event to be folded will stand; None if the views may have moved."""
+        return Position(self._since.mark.position + 1) if self._since else None
+
+    def moved(self) -> None:
+        """Somebody else may have written the views."""
+        self._since = None
+
+    def advance(
+        self, events: Sequence[Event], recorded: Callable[[], bool] = always
+    ) -> ViewsBatch | None:
+        """Fold the first of what `waiting` has just returned, or would return now.
+
+        Nothing is written until `recorded` says that they are in the log for good. None: nothing
+        was written; they are not there, or are to be tried with fewer at once.
 
         A defect of ours in decoding or folding must not hold up what stands behind it. Halving
         the batches finds the one event at fault; it is stepped over, and stays in the log, and in
         quarantine by name.
         """
-        since = self._since
+        since, self._since = self._since, None
         assert since is not None
         try:
             batch = self._folded(events, since)
-            self._views.apply(batch)
+            applied = self._views.apply(batch, recorded)
         except errors.PlugstatusError:
             raise
         except Exception:  # noqa: BLE001
@@ -66,8 +79,11 @@ class Follower:
                 return None
             _log.exception("event put in quarantine", position=events[0].position)
             batch = quarantined(events[0], since)
-            self._views.apply(batch)
+            applied = self._views.apply(batch, recorded)
         self._events_max = min(2 * self._events_max, self._most_events)
+        if not applied:
+            return None
+        self._since = Checkpoint(since.generation, batch.until)
         return batch
 
     def begin(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -13,15 +13,16 @@ from service import errors
 from service.clock import US_PER_S, Clock
 from service.config import Limits
 from service.database.database import Fence
-from service.domain.events import Position, QuarantineReason
+from service.domain.events import Event, Position, QuarantineReason
 from service.domain.progress import Progress
 from service.eventlog.log import LogReader
+from service.eventlog.underway import Taker, Underway
 from service.projector.follower import Follower
 from service.projector.leadership import Leadership
 from service.projector.rebuild import tidied
 from service.projector.task import Hands, Run, Task
 from service.telemetry import Metrics
-from service.views.store import ViewsBatch, ViewsWriter
+from service.views.store import ViewsBatch, ViewsWriter, always
 from service.wire.cursor import CursorCodec
 
 _log = structlog.get_logger(__name__)
@@ -73,6 +74,8 @@ class Projector:
         self._limits = limits
         self._metrics = metrics
         self._work = threading.Event()
+        self._waits = False
+        self._taken: Underway | None = None
         self._called = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -98,6 +101,15 @@ class Projector:
 
     def wake(self) -> None:
         """There are new events. Only a hint, from any thread: polling finds them as well."""
+        self._work.set()
+
+    def taker(self) -> Taker | None:
+        """Who begins to fold the next batch now: nobody, unless it is waited for."""
+        return self._take if self._waits else None
+
+    def _take(self, underway: Underway) -> None:
+        self._waits = False
+        self._taken = underway
         self._work.set()
 
     def make_way(self) -> None:
@@ -247,6 +259,7 @@ class Projector:
         if not self._run_under_way.step(stores.hands):
             self._run_under_way = None
         # It may have switched the views.
+        stores.live.moved()
         self._on_advance(None)
         return True
 
@@ -278,7 +291,9 @@ class Projector:
     def _wait_for_work(self, events: int) -> None:
         """`events`: so many have just come."""
         if not events:
+            self._waits = True
             self._work.wait(self._limits.poll_s)
+            self._waits = False
             # Cleared before the log is looked at again, so no hint given after that look is lost.
             self._work.clear()
         elif self._limits.gather_events_min <= events < self._limits.fold_events_max:
@@ -286,19 +301,37 @@ class Projector:
             self._stopping.wait(self._limits.gather_s)
 
     def _advance(self, stores: _Open) -> int:
-        """Fold one batch of what waits; how many events were there."""
+        """Fold one batch of what waits; how many events were there, 0 once none is left."""
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            first = stores.live.next_position()
+            if first is not None:
+                events = taken.events(first)
+                batch = self._fold(stores, events, lambda: taken.begin_at(first))
+                if batch is not None and batch.until.position == events[-1].position:
+                    self._oldest_unfolded_us = 0
+                    # What came behind it has woken this thread: nobody has to look for it.
+                    return len(events) if len(events) >= self._limits.gather_events_min else 0
+            # Only now it can be read.
+            taken.wait()
         events = stores.live.waiting()
         if not events:
             self._oldest_unfolded_us = 0
             return 0
+        self._fold(stores, events)
+        return len(events)
+
+    def _fold(
+        self, stores: _Open, events: Sequence[Event], recorded: Callable[[], bool] = always
+    ) -> ViewsBatch | None:
         self._oldest_unfolded_us = events[0].receive_time_us
-        batch = stores.live.advance(events)
+        batch = stores.live.advance(events, recorded)
         self._folded.set()
         if batch is not None:
+            self._on_advance(batch)
             self._metrics.views_position.set(batch.until.position)
             self._count(batch)
-            self._on_advance(batch)
-        return len(events)
+        return batch
 
     def _count(self, batch: ViewsBatch) -> None:
         if not batch.refolded:

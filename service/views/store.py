@@ -4,7 +4,7 @@ Both halves are synchronous and are each used by one thread at a time. Reads rai
 ViewsUnavailable if the store cannot be read.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -132,6 +132,10 @@ class Comparison(NamedTuple):
     differences: list[Difference]
 
 
+def always() -> bool:
+    return True
+
+
 class GenerationWriter(State, Protocol):
     """One generation of the views, as it is filled. Writes raise ViewsUnavailable."""
 
@@ -149,10 +153,12 @@ class GenerationWriter(State, Protocol):
         """The events with reports about these messages, each once, in order."""
         ...
 
-    def apply(self, batch: ViewsBatch) -> None:
+    def apply(self, batch: ViewsBatch, recorded: Callable[[], bool] = always) -> bool:
         """Write all of it in one durable transaction, or nothing.
 
-        Raises CheckpointMoved if the generation does not stand at `batch.since`.
+        `recorded` is asked, and may wait, when only the commit is left to be done; False: nothing
+        is written, and False comes back. Raises CheckpointMoved if the generation does not stand at
+        `batch.since`.
         """
         ...
 

@@ -1,8 +1,8 @@
 """The views, written: two slots, one connection."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from service.views import statements as sql
 from service.views.comparison import compared
 from service.views.faults import translated
 from service.views.statements import Statements
-from service.views.store import Checkpoint, Comparison, ViewsBatch
+from service.views.store import Checkpoint, Comparison, ViewsBatch, always
 from service.views.tables import SLOTS, TABLES
 
 ADVANCED = "plugstatus_advanced"
@@ -30,6 +30,10 @@ class _Generation(NamedTuple):
     checkpoint: Checkpoint
     kept_from: Position
     program: str
+
+
+class _NotRecorded(Exception):
+    """The events behind a batch are not in the log after all."""
 
 
 class SlotWriter(ABC):
@@ -73,13 +77,20 @@ class SlotWriter(ABC):
     def positions_of(self, keys: Collection[MessageKey]) -> list[Position]:
         return sorted({row[0] for row in self._each(self._sql().positions_of, keys)})
 
-    def apply(self, batch: ViewsBatch) -> None:
-        with self._transaction():
+    def apply(self, batch: ViewsBatch, recorded: Callable[[], bool] = always) -> bool:
+        there = False
+        with suppress(_NotRecorded), self._transaction():
             self._write(batch)
+            there = recorded()
+            if not there:
+                raise _NotRecorded
+        if not there:
+            return False
         with translated(self._connection):
             written = len(batch.messages) + len(batch.feed)
             self._connection.grown([table.name for table in TABLES[self._slot()]], written)
             self._connection.notify(ADVANCED)
+        return True
 
     @abstractmethod
     def _slot(self) -> str:

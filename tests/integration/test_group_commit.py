@@ -17,6 +17,7 @@ from service.config import Limits
 from service.domain.events import BEFORE_FIRST, NewEvent, Position
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import LogReader, LogWriter
+from service.eventlog.underway import Taker, nobody
 from tests.logs import LOGS, LogUnderTest, new_event
 from tests.processes import child, lines
 
@@ -71,14 +72,19 @@ def gate(log: LogUnderTest) -> Gate:
 
 
 @asynccontextmanager
-async def _appender(
+async def appending(
     gate: Gate,
     bounds: Mapping[str, int] = MappingProxyType({}),
     on_commit: Callable[[], None] = lambda: None,
+    taker: Callable[[], Taker | None] = nobody,
+    *,
+    alone: bool = False,
 ) -> AsyncIterator[GroupCommit]:
     """A started appender that is let through and closed at the end."""
     limits = replace(Limits(batch_events_max=100, waiting_events_max=1_000), **bounds)
-    appender = GroupCommit(gate.open_writer, on_commit, lambda _: None, limits=limits)
+    appender = GroupCommit(
+        gate.open_writer, on_commit, lambda _: None, taker=taker, limits=limits, alone=alone
+    )
     appender.start()
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -94,7 +100,7 @@ def _contents(reader: LogReader) -> list[bytes]:
 
 async def test_a_waiter_waits_for_its_commit(gate: Gate, reader: LogReader) -> None:
     """A lone append leaves at once, and is resolved with its position once readers see it."""
-    async with _appender(gate) as appender:
+    async with appending(gate) as appender:
         waiter = appender.append(new_event(b"a"))
         await gate.begun()
         early = (waiter.done(), _contents(reader))
@@ -107,7 +113,7 @@ async def test_a_waiter_waits_for_its_commit(gate: Gate, reader: LogReader) -> N
 
 async def test_appends_collect_while_a_transaction_runs(gate: Gate, reader: LogReader) -> None:
     """What comes while a transaction runs leaves as the next one, together and in order."""
-    async with _appender(gate) as appender:
+    async with appending(gate) as appender:
         waiters = [appender.append(new_event(b"0"))]
         await gate.begun()
         waiters += [appender.append(new_event(b"%d" % number)) for number in range(1, 50)]
@@ -124,7 +130,7 @@ async def test_appends_collect_while_a_transaction_runs(gate: Gate, reader: LogR
 async def test_transactions_follow_each_other_under_load(gate: Gate, reader: LogReader) -> None:
     """Positions are in the order of the appends, however many batches it takes."""
     gate.let(1_000)
-    async with _appender(gate, {"batch_events_max": 7}) as appender:
+    async with appending(gate, {"batch_events_max": 7}) as appender:
         waiters = []
         for number in range(300):
             waiters.append(appender.append(new_event(b"%d" % number)))
@@ -150,7 +156,7 @@ async def test_batches_are_bounded(
 ) -> None:
     """A batch ends at its number of events or bytes; an event larger than that goes alone."""
     gate_sizes = [1, 1, 1, 1, 5, 1]
-    async with _appender(gate, bounds) as appender:
+    async with appending(gate, bounds) as appender:
         waiters = [appender.append(new_event(b"x" * gate_sizes[0]))]
         await gate.begun()
         waiters += [appender.append(new_event(b"x" * size)) for size in gate_sizes[1:]]
@@ -163,7 +169,7 @@ async def test_batches_are_bounded(
 
 async def test_a_cancelled_waiter_leaves_the_others(gate: Gate, reader: LogReader) -> None:
     """A waiter that is cancelled disturbs no other, and its event is recorded all the same."""
-    async with _appender(gate) as appender:
+    async with appending(gate) as appender:
         waiters = [appender.append(new_event(b"%d" % number)) for number in range(4)]
         await gate.begun()
         waiters[0].cancel()
@@ -180,7 +186,7 @@ async def test_a_failed_transaction_fails_its_whole_batch_only(
 ) -> None:
     """Each waiter of a failed batch hears of it, none of it is there, and the next batch works."""
     log.refuse("refused")
-    async with _appender(gate) as appender:
+    async with appending(gate) as appender:
         first = appender.append(new_event(b"a"))
         await gate.begun()
         failing = [
@@ -206,7 +212,7 @@ async def test_a_store_that_comes_back_is_used_again(gate: Gate, log: LogUnderTe
     """While the store cannot be opened every batch fails; the first one after that succeeds."""
     log.refuse("refused")
     gate.let(1_000)
-    async with _appender(gate) as appender:
+    async with appending(gate) as appender:
         with pytest.raises(errors.LogUnavailable):
             await appender.append(new_event(b"a", instance="refused"))
         log.take_away()
@@ -222,7 +228,7 @@ async def test_a_store_that_comes_back_is_used_again(gate: Gate, log: LogUnderTe
 
 async def test_several_leave_at_once(gate: Gate, reader: LogReader) -> None:
     """They take along what was appended before them in the same turn, and wait for no more."""
-    async with _appender(gate) as appender:
+    async with appending(gate) as appender:
         first = appender.append(new_event(b"a"))
         several = appender.append_all([new_event(b"b"), new_event(b"c")])
         last = appender.append(new_event(b"d"))
@@ -236,7 +242,7 @@ async def test_several_leave_at_once(gate: Gate, reader: LogReader) -> None:
 
 async def test_several_are_not_parted(gate: Gate, reader: LogReader) -> None:
     """What does not fit into a transaction as a whole goes with the next one."""
-    async with _appender(gate, {"batch_events_max": 3}) as appender:
+    async with appending(gate, {"batch_events_max": 3}) as appender:
         waiters = [
             appender.append_all([new_event(b"a"), new_event(b"b")]),
             appender.append_all([new_event(b"c"), new_event(b"d")]),
@@ -252,7 +258,7 @@ async def test_several_are_not_parted(gate: Gate, reader: LogReader) -> None:
 
 async def test_too_many_waiting_events_are_refused_at_once(gate: Gate, reader: LogReader) -> None:
     """Beyond the bound an append is refused without waiting; room comes with the next commit."""
-    async with _appender(gate, {"waiting_events_max": 3}) as appender:
+    async with appending(gate, {"waiting_events_max": 3}) as appender:
         waiters = [appender.append(new_event(b"%d" % number)) for number in range(3)]
         await gate.begun()
         with pytest.raises(errors.LogUnavailable):
@@ -268,7 +274,7 @@ async def test_too_many_waiting_events_are_refused_at_once(gate: Gate, reader: L
 
 async def test_too_many_waiting_bytes_are_refused_at_once(gate: Gate, reader: LogReader) -> None:
     """Waiting contents are bounded together, whatever their number."""
-    async with _appender(gate, {"waiting_bytes_max": 10}) as appender:
+    async with appending(gate, {"waiting_bytes_max": 10}) as appender:
         waiters = [appender.append(new_event(b"12345")), appender.append(new_event(b"6789"))]
         await gate.begun()
         with pytest.raises(errors.LogUnavailable):
@@ -285,7 +291,7 @@ async def test_too_many_waiting_bytes_are_refused_at_once(gate: Gate, reader: Lo
 
 async def test_what_comes_in_one_turn_of_the_loop_leaves_together(gate: Gate) -> None:
     """The first of a burst does not cost a transaction of its own; `close` waits for it too."""
-    async with _appender(gate) as appender:
+    async with appending(gate) as appender:
         waiters = [appender.append(new_event(b"%d" % number)) for number in range(20)]
         gate.let()
         await appender.close()
@@ -296,7 +302,7 @@ async def test_what_comes_in_one_turn_of_the_loop_leaves_together(gate: Gate) ->
 
 async def test_closing_finishes_what_was_appended(gate: Gate, reader: LogReader) -> None:
     """Close refuses what comes later, records what came before, and may be called again."""
-    async with _appender(gate, {"batch_events_max": 2}) as appender:
+    async with appending(gate, {"batch_events_max": 2}) as appender:
         waiters = [appender.append(new_event(b"%d" % number)) for number in range(5)]
         await gate.begun()
         closing_up = asyncio.create_task(appender.close())
@@ -325,7 +331,7 @@ async def test_every_commit_is_told_when_it_can_be_read(
     def told_head() -> None:
         heads.append(reader.head().position)
 
-    async with _appender(gate, on_commit=told_head) as appender:
+    async with appending(gate, on_commit=told_head) as appender:
         await appender.append(new_event(b"a"))
         with pytest.raises(errors.LogUnavailable):
             await appender.append(new_event(b"b", instance="refused"))
