@@ -31,7 +31,7 @@ import structlog
 
 from service import errors
 from service.api.live import Audience, LiveQueue
-from service.api.packing import Frame, frame_bounds, packed
+from service.api.packing import frame_bounds, packed
 from service.api.waits import Waits
 from service.config import Limits
 from service.database.readers import ReaderPool
@@ -294,15 +294,15 @@ class Hub:
 
     def _hand_out(self, page: FeedPage) -> None:
         self.waits.hear(page.rows)
-        # Watchers that want the same share its frames: one encoding, however many they are.
-        shared: dict[FeedFilter, list[Frame]] = {}
-        for queue in self._live.of(page.rows):
-            ready = shared.get(queue.wanted)
-            if ready is None:
-                rows = list(filter(queue.wanted.matches, page.rows))
-                ready = packed(rows, page.end, self._cursors, frame_bounds(self._limits))
-                shared[queue.wanted] = ready
-            if ready and not queue.offer(ready):
+        for group in self._live.of(page.rows):
+            # One encoding for a group, however many they are.
+            rows = list(filter(group.wanted.matches, page.rows))
+            ready = packed(rows, page.end, self._cursors, frame_bounds(self._limits))
+            if not ready:
+                continue
+            size = sum(len(frame.encoded) for frame in ready)
+            full = [queue for queue in group.queues if not queue.offer(ready, size)]
+            for queue in full:
                 self._live.discard(queue)
                 self._metrics.watchers_behind.inc()
 

@@ -34,9 +34,11 @@ class LiveQueue:
             self._woken = False
         return frame
 
-    def offer(self, ready: Sequence[Frame]) -> bool:
-        """False, and `overflowed`, if they do not all fit: then none was taken."""
-        size = sum(len(frame.encoded) for frame in ready)
+    def offer(self, ready: Sequence[Frame], size: int) -> bool:
+        """False, and `overflowed`, if they do not all fit: then none was taken.
+
+        `size`: of all of them, in bytes.
+        """
         # An empty queue takes anything: one stretch is bounded by the page it was read in.
         if self._frames and (
             self.bytes + size > self._bytes_max or len(self._frames) + len(ready) > self._frames_max
@@ -75,16 +77,27 @@ class LiveQueue:
             self._waiter.set_result(None)
 
 
+class Group:
+    """Live watchers that want the same, and share its frames."""
+
+    __slots__ = ("queues", "wanted")
+
+    def __init__(self, wanted: FeedFilter) -> None:
+        self.wanted = wanted
+        self.queues: set[LiveQueue] = set()
+
+
 class Audience:
     """Every live watcher, found by what it wants: a look-up or two a row, not a test a filter.
 
-    A watcher stands under the values of the one field of its filter that narrows it most. That
+    A group stands under the values of the one field of its filter that narrows it most. That
     finds all who may want a row; what of it they really want, their filter says.
     """
 
     def __init__(self) -> None:
         self._everybody: set[LiveQueue] = set()
-        self._by_key: dict[_Key, set[LiveQueue]] = {}
+        self._groups: dict[FeedFilter, Group] = {}
+        self._by_key: dict[_Key, set[Group]] = {}
 
     def __len__(self) -> int:
         return len(self._everybody)
@@ -94,27 +107,37 @@ class Audience:
 
     def add(self, queue: LiveQueue) -> None:
         self._everybody.add(queue)
-        for key in _keys(queue.wanted):
-            self._by_key.setdefault(key, set()).add(queue)
+        group = self._groups.get(queue.wanted)
+        if group is None:
+            group = self._groups[queue.wanted] = Group(queue.wanted)
+            for key in _keys(queue.wanted):
+                self._by_key.setdefault(key, set()).add(group)
+        group.queues.add(queue)
 
     def discard(self, queue: LiveQueue) -> None:
         """Idempotent."""
         if queue not in self._everybody:
             return
         self._everybody.discard(queue)
+        group = self._groups[queue.wanted]
+        group.queues.discard(queue)
+        if group.queues:
+            return
+        del self._groups[queue.wanted]
         for key in _keys(queue.wanted):
-            self._by_key[key].discard(queue)
+            self._by_key[key].discard(group)
             if not self._by_key[key]:
                 del self._by_key[key]
 
     def clear(self) -> None:
         self._everybody.clear()
+        self._groups.clear()
         self._by_key.clear()
 
-    def of(self, rows: Sequence[FeedRow]) -> set[LiveQueue]:
+    def of(self, rows: Sequence[FeedRow]) -> set[Group]:
         """All who may want one of these rows, and perhaps others."""
         found = set(self._by_key.get(_ANYTHING, ()))
-        if len(found) == len(self._everybody):
+        if len(found) == len(self._groups):
             return found
         for row in rows:
             for key in (("message", row.message_id), ("phone", row.phone), ("of", row.instance)):

@@ -185,22 +185,22 @@ class Watcher:
         return Phase.LIVE
 
     async def go_live(self) -> Phase:
-        """One frame, or one wait."""
-        if len(self._queue):
-            frame = self._queue.take()
+        """One frame, waited for if need be."""
+        queue = self._queue
+        if not len(queue):
+            if queue.overflowed:
+                return Phase.BEHIND
+            if self._alarm is None:
+                # One for as long as nothing is due, and not one a wait.
+                loop = asyncio.get_running_loop()
+                self._alarm = loop.call_later(self._due_in_s(), self._ring)
+            await queue.filled()
+        if len(queue):
+            frame = queue.take()
             await self._send(frame.encoded)
             self.point = frame.through
             await self._report_progress()
-            return Phase.LIVE
-        if self._queue.overflowed:
-            return Phase.BEHIND
-        if self._alarm is None:
-            # One for as long as nothing is due, and not one a wait.
-            loop = asyncio.get_running_loop()
-            self._alarm = loop.call_later(self._due_in_s(), self._ring)
-        await self._queue.filled()
-        nothing_waits = not len(self._queue) and not self._queue.overflowed
-        if nothing_waits and not self._ending.done():
+        elif not queue.overflowed and not self._ending.done():
             # All the hub has handed out was considered. After an ending its point may already be
             # another generation's.
             self.point = self._hub.point

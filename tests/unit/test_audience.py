@@ -52,7 +52,7 @@ def test_everybody_concerned_is_found(
     stayed = set(queues) - left
     concerned = {q for q in stayed if any(q.wanted.matches(row) for row in changes)}
 
-    found = audience.of(changes)
+    found = {queue for group in audience.of(changes) for queue in group.queues}
 
     assert concerned <= found <= stayed
     assert stayed == set(audience)
@@ -66,7 +66,9 @@ def test_a_row_is_looked_up_and_not_tried() -> None:
         audience.add(queue)
     row = FeedRow(1, 0, 1, "acme", "M77", "55", Status.READ, True, b"")
 
-    assert {queues[77]} == audience.of([row])
+    (group,) = audience.of([row])
+
+    assert {queues[77]} == group.queues
 
 
 def test_nothing_of_those_who_left_stays() -> None:
@@ -77,4 +79,4 @@ def test_nothing_of_those_who_left_stays() -> None:
     audience.discard(queue)
 
     assert 0 == len(audience)
-    assert {} == vars(audience)["_by_key"]
+    assert [{}, {}] == [vars(audience)["_groups"], vars(audience)["_by_key"]]
