@@ -80,9 +80,9 @@ class Snapshot:
         page = views.snapshot(
             self._key, self.as_of.place.position, wanted, limits.snapshot_messages_max
         )
-        keys = [MessageKey(one.instance, one.message_id) for one in page.messages]
+        keys = [(instance, message_id) for instance, message_id, _, _ in page.messages]
         cursors = self._cursors.behind_each(self.as_of, keys)
-        encoded = [one.encoded for one in page.messages]
+        encoded = [encoded for _, _, _, encoded in page.messages]
         changes = list(map(frames.in_snapshot, encoded, cursors))
         self._key = page.end
         return SnapshotFrames(
@@ -93,13 +93,16 @@ class Snapshot:
 
 
 def _frames(
-    changes: Sequence[bytes], keys: Sequence[MessageKey], cursors: Sequence[bytes], limits: Limits
+    changes: Sequence[bytes],
+    keys: Sequence[tuple[str, str]],
+    cursors: Sequence[bytes],
+    limits: Limits,
 ) -> Iterator[SnapshotFrame]:
     last = -1
     for group in frames.grouped(changes, [*map(len, changes)], frame_bounds(limits)):
         last += len(group)
         frame = frames.changes(group, cursors[last].decode("ascii"))
-        yield SnapshotFrame(frame, InSnapshot.behind(keys[last]))
+        yield SnapshotFrame(frame, InSnapshot.behind(MessageKey(*keys[last])))
 
 
 def _key(views: ViewsReader, behind: InSnapshot, instances: Collection[str]) -> MessageKey:

@@ -134,7 +134,7 @@ class Limits:
     """Changes in one watch frame; a change is a few hundred bytes, and at most about 10 kB."""
     catch_up_rows_max: int = 2_000
     """Feed rows one page of catching up looks at."""
-    snapshot_messages_max: int = 500
+    snapshot_messages_max: int = 2_000
     """Messages one page of a snapshot looks at."""
     watcher_queue_bytes_max: int = 2 * 1024 * 1024
     """Encoded changes queued for a live watcher before it falls behind."""

@@ -213,13 +213,18 @@ class StoredViewsReader:
             by_key = walks.messages_by_key(self._connection, live.sql, wanted, after, messages_max)
             looked_at = list(islice(by_key, messages_max))
             found = [
-                self._encoded(live, instance, message_id, status, encoded)
+                (instance, message_id, status, encoded)
                 for instance, message_id, phone, status, changed_position, encoded in looked_at
                 if changed_position <= as_of
                 and (anything or matches(instance, message_id, phone, status))
             ]
+            messages = (
+                [self._encoded(live, *row) for row in found]
+                if _lacking(found)
+                else list(map(EncodedMessage._make, found))
+            )
         end = MessageKey(*looked_at[-1][:2]) if len(looked_at) == messages_max else None
-        return SnapshotPage(live.checkpoint.generation, found, end)
+        return SnapshotPage(live.checkpoint.generation, messages, end)
 
     def holds_trace(self, text: str) -> bool:
         with self._translated:

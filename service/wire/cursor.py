@@ -34,7 +34,8 @@ import base64
 import binascii
 import hashlib
 import struct
-from collections.abc import Iterable
+from binascii import b2a_base64
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from zlib import crc32
 
@@ -117,13 +118,17 @@ class CursorCodec:
         head = self._as_of(as_of)
         return _text(head + snapshot.instance_digest + _number(snapshot.message_id))
 
-    def behind_each(self, as_of: Point, messages: Iterable[MessageKey]) -> list[bytes]:
+    def behind_each(self, as_of: Point, keys: Sequence[tuple[str, str]]) -> list[bytes]:
         """The cursors behind messages of a snapshot, in ASCII."""
         head = self._as_of(as_of)
-        return [
-            _ascii(head + instance_digest(instance) + _number(message_id))
-            for instance, message_id in messages
+        heads = {instance: head + instance_digest(instance) for instance, _ in keys}
+        numbers = _numbers([message_id for _, message_id in keys])
+        bodies = [
+            heads[instance] + number for (instance, _), number in zip(keys, numbers, strict=True)
         ]
+        whole = [body + _CHECKSUM.pack(crc32(body)) for body in bodies]
+        texts = b" ".join([b2a_base64(one, newline=False) for one in whole])
+        return texts.translate(_TO_URL_SAFE, b"=").split(b" ") if bodies else []
 
     def _as_of(self, point: Point) -> bytes:
         """What all cursors of a snapshot begin with."""
@@ -149,7 +154,7 @@ def _text(body: bytes) -> str:
 
 
 def _ascii(body: bytes) -> bytes:
-    text: bytes = binascii.b2a_base64(body + _CHECKSUM.pack(crc32(body)), newline=False)
+    text = b2a_base64(body + _CHECKSUM.pack(crc32(body)), newline=False)
     return text.translate(_TO_URL_SAFE, b"=")
 
 
@@ -190,43 +195,50 @@ def _snapshot_cursor(body: bytes) -> Cursor:
 
 def _number(message_id: str) -> bytes:
     """A base, and the id as a number, its code points being the digits in that base."""
-    if message_id.isascii():
-        # Nearly every id is, and its bytes are its code points: a snapshot makes one a message.
-        digits = message_id.encode()
-        base = max(digits, default=-1) + 1
-        number = _value(digits, base)
-    else:
-        points = [*map(ord, message_id)]
-        base = max(points) + 1
-        number = 0
-        for digit in points:
-            number = number * base + digit
+    points = [*map(ord, message_id)]
+    base = max(points, default=-1) + 1
+    number = 0
+    for digit in points:
+        number = number * base + digit
     size = (number.bit_length() + 7) // 8
     return base.to_bytes(_BASE_BYTES, "big") + number.to_bytes(size, "big")
 
 
-def _value(digits: bytes, base: int) -> int:
-    """The number with these digits in a base of 128 at most.
+def _numbers(message_ids: Iterable[str]) -> list[bytes]:
+    """`_number` of each: a snapshot makes one a message, and one by one it takes twice as long."""
+    encoded = [message_id.encode() for message_id in message_ids]
+    found: dict[bytes, bytes] = {}
+    alike: dict[tuple[int, int], list[bytes]] = {}
+    for one in encoded:
+        if one and one.isascii():
+            # Nearly every id is, and its bytes are its code points, its digits.
+            base_and_width = max(one) + 1, 1 << (len(one) - 1).bit_length()
+            alike.setdefault(base_and_width, []).append(one)
+        else:
+            found[one] = _number(one.decode())
+    for (base, width), several in alike.items():
+        head = base.to_bytes(_BASE_BYTES, "big")
+        values = [head + value for value in _values(several, base, width)]
+        found.update(zip(several, values, strict=True))
+    return [found[one] for one in encoded]
 
-    Of each pair of neighbours one digit is made, in the square of the base and in twice as many
-    bits; of all pairs at once, until one is left. Digit by digit it takes twice as long.
+
+def _values(numbers: Sequence[bytes], base: int, width: int) -> list[bytes]:
+    """The numbers with these digits, a byte each, in a base of 128 at most; without leading zeros.
+
+    No number has more than `width` digits, a power of two. Of each pair of neighbours one digit is
+    made, in the square of the base and in twice as many bits: of all pairs of all numbers at once,
+    until each number is one digit.
     """
+    digits = b"".join([one.rjust(width, b"\0") for one in numbers])
     value, bits = int.from_bytes(digits, "big"), 8
-    for lower in _lower_of_pairs(len(digits)):
-        value = (value & lower) + (value >> bits & lower) * base
+    while bits < 8 * width:
+        lower = (bytes(bits // 8) + b"\xff" * (bits // 8)) * (len(digits) * 4 // bits)
+        lower_of_pairs = int.from_bytes(lower, "big")
+        value = (value & lower_of_pairs) + (value >> bits & lower_of_pairs) * base
         base, bits = base * base, 2 * bits
-    return value
-
-
-@lru_cache(maxsize=512)
-def _lower_of_pairs(count: int) -> list[int]:
-    """For digits of 8 bits, of 16 and so on: masks of every other one, as many as there may be."""
-    masks, bits = [], 8
-    while bits < 8 * count:
-        pairs = -(-8 * count // (2 * bits))
-        masks.append(sum(((1 << bits) - 1) << (2 * bits * pair) for pair in range(pairs)))
-        bits *= 2
-    return masks
+    values = value.to_bytes(len(digits), "big")
+    return [values[begin : begin + width].lstrip(b"\0") for begin in range(0, len(values), width)]
 
 
 def _id(encoded: bytes) -> str:

@@ -225,7 +225,12 @@ def test_an_id_is_the_number_that_it_always_was(message_id: str) -> None:
     assert _text(body) == again
 
 
-@given(places, times_us, st.lists(keys, max_size=5))
+usual_keys = st.builds(
+    MessageKey, st.sampled_from(["acme", "other"]), st.from_regex(r"[0-9A-F]{1,40}", fullmatch=True)
+)
+
+
+@given(places, times_us, st.lists(keys | usual_keys, max_size=30))
 def test_cursors_of_many_messages_are_those_of_each(
     place: Place, receive_time_us: int, several: list[MessageKey]
 ) -> None:
