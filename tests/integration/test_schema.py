@@ -1,12 +1,15 @@
 """Schemas of the embedded stores: created, upgraded whole or not at all, or refused."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, MetaData, NullPool, create_engine
 
 from service import errors
@@ -24,7 +27,7 @@ from service.eventlog.sqlite import SqliteLogWriter
 from service.views import tables as views_tables
 from tests.killed_upgrades import UPGRADE_KILLED_AT
 from tests.logs import new_event
-from tests.processes import child, lines
+from tests.processes import ROOT, child, lines
 from tests.sqlite_stores import pragmas_of
 
 SYNCHRONOUS_FULL = 2
@@ -81,6 +84,34 @@ def test_the_tables_are_those_the_statements_are_built_from(
 
     assert [] == only_there
     assert ["served_revision"] == unknown
+
+
+def test_file_names_say_which_revision_is_the_newest(store: Store) -> None:
+    """What a start looks at is what Alembic finds in the files."""
+    scripts = ScriptDirectory(str(ROOT / "migrations" / store.folder))
+
+    assert scripts.get_current_head() == known_revision(store)
+    assert all(
+        Path(script.path).name.startswith(f"{script.revision}_")
+        for script in scripts.walk_revisions()
+    )
+
+
+def test_a_start_over_current_stores_needs_no_migration_tool(store: Store, path: Path) -> None:
+    """Alembic is not even imported."""
+    upgrade(store, SqliteDatabase(path))
+    script = (
+        "import sys; from pathlib import Path; from service.database import schema, sqlite\n"
+        f"database = sqlite.SqliteDatabase(Path({str(path)!r}))\n"
+        f"schema.upgrade(schema.Store[{store.name!r}], database)\n"
+        "print('alembic' in sys.modules)"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert said.stdout == "False\n"
 
 
 def test_an_upgrade_of_a_current_store_changes_nothing(store: Store, path: Path) -> None:
