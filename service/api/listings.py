@@ -74,8 +74,8 @@ class Listings:
                 wanted, before, page_size, self._limits.page_looked_max
             )
         )
-        encoded = (encode.message_status(one, self._cursors) for one in page.messages)
-        messages, cut = fitting(encoded, pb.MessageStatus.ByteSize, self._limits.page_bytes_max)
+        found = map(pb.MessageStatus.FromString, page.encoded)
+        messages, cut = fitting(found, pb.MessageStatus.ByteSize, self._limits.page_bytes_max)
         end = page.messages[len(messages) - 1].changed_at if cut else page.end
         return pb.ListMessageStatusesResponse(
             messages=messages,

@@ -244,6 +244,7 @@ class StoredViewsReader:
         self, wanted: MessageFilter, before: Place, messages_max: int, looked_max: int
     ) -> MessagePage:
         found: list[Message] = []
+        encoded: list[bytes] = []
         end = before
         # No more at once than the page may need: a database may send all that is asked for. Where
         # the walk itself leaves out all that is not wanted, that is a page.
@@ -260,9 +261,10 @@ class StoredViewsReader:
                 end = message.changed_at
                 if wanted.matches(message):
                     found.append(message)
+                    encoded.append(row[-1] or encode.message(message, self._codec()))
                     if len(found) == messages_max:
-                        return MessagePage(found, end)
-        return MessagePage(found, end if looked == looked_max else None)
+                        return MessagePage(found, encoded, end)
+        return MessagePage(found, encoded, end if looked == looked_max else None)
 
     def quarantine(
         self, instances: Collection[str], before: Position, rows_max: int

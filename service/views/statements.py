@@ -51,7 +51,7 @@ def _newest_first(
 
 def _last_changed(compiled: Compiler, messages: Table, column: str = "") -> str:
     place = messages.c.changed_position, messages.c.changed_index
-    statement: Select[tuple[object, ...]] = select(*state_of(messages))
+    statement: Select[tuple[object, ...]] = select(*state_of(messages), encoded_of(messages))
     if column:
         statement = statement.where(messages.c[column] == bindparam("wanted"))
     return compiled(

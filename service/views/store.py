@@ -105,6 +105,8 @@ class MessageFilter(msgspec.Struct, frozen=True, gc=False):
 
 class MessagePage(NamedTuple):
     messages: list[Message]
+    encoded: list[bytes]
+    """Each as callers get it."""
     end: Place | None
     """How far the page looked; None once nothing is left."""
 
