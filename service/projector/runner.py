@@ -74,6 +74,7 @@ class Projector:
         self._limits = limits
         self._metrics = metrics
         self._work = threading.Event()
+        self._hinted = False
         self._waits = False
         self._taken: Underway | None = None
         self._called = threading.Event()
@@ -101,6 +102,7 @@ class Projector:
 
     def wake(self) -> None:
         """There are new events. Only a hint, from any thread: polling finds them as well."""
+        self._hinted = True
         self._work.set()
 
     def taker(self) -> Taker | None:
@@ -294,7 +296,7 @@ class Projector:
             self._waits = True
             self._work.wait(self._limits.poll_s)
             self._waits = False
-            # Cleared before the log is looked at again, so no hint given after that look is lost.
+            # Cleared before anything is looked at, so no hint given after that look is lost.
             self._work.clear()
         elif self._limits.gather_events_min <= events < self._limits.fold_events_max:
             # They come fast: a transaction of many costs half as much for each of them.
@@ -302,6 +304,7 @@ class Projector:
 
     def _advance(self, stores: _Open) -> int:
         """Fold one batch of what waits; how many events were there, 0 once none is left."""
+        hinted, self._hinted = self._hinted, False
         taken, self._taken = self._taken, None
         if taken is not None:
             first = stores.live.next_position()
@@ -310,8 +313,9 @@ class Projector:
                 batch = self._fold(stores, events, lambda: taken.begin_at(first))
                 if batch is not None and batch.until.position == events[-1].position:
                     self._oldest_unfolded_us = 0
-                    # What came behind it has woken this thread: nobody has to look for it.
-                    return len(events) if len(events) >= self._limits.gather_events_min else 0
+                    # Nobody has told of more, so nobody has to look for it.
+                    many = len(events) >= self._limits.gather_events_min
+                    return len(events) if hinted or many else 0
             # Only now it can be read.
             taken.wait()
         events = stores.live.waiting()

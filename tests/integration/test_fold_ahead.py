@@ -216,6 +216,41 @@ async def test_behind_a_task_the_views_are_asked_where_they_stand(
     assert (folds.ids, failures) == (["M"], 0)
 
 
+class _Slow(threading.Event):
+    """Whoever waited for it goes on only when he is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_for = threading.Event()
+        self.let = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited_for.set()
+        told = super().wait(timeout)
+        assert self.let.wait(DEADLINE_S)
+        return told
+
+
+async def test_what_is_told_behind_a_taken_batch_is_read(tmp_path: Path, folds: Folds) -> None:
+    """Also if both come before the projector runs again: it does not wait until it is told anew."""
+    async with _ahead(tmp_path, lambda _: None) as ahead:
+        before, slow = ahead.projector._work, _Slow()
+        ahead.projector._work = slow
+        before.set()
+        assert await asyncio.to_thread(slow.waited_for.wait, DEADLINE_S)
+        take = ahead.projector.taker()
+        assert take is not None
+        recorded = Underway([_new("M0")])
+        recorded.settle(ahead.site.append([body("M0")]))
+        take(recorded)
+        last = ahead.site.append([body("M1")])
+        ahead.projector.wake()
+        slow.let.set()
+        await ahead.site.reached(last)
+
+    assert folds.ids == ["M0", "M1"]
+
+
 async def test_all_of_many_small_batches_is_folded_once(tmp_path: Path, folds: Folds) -> None:
     """Taken or read, as it happens: in order, without a gap, nothing twice."""
     ids = [f"M{number}" for number in range(600)]
