@@ -24,6 +24,8 @@
 #define FILES 256
 #define DESCRIPTORS 65536
 #define SECTOR 512
+#define BLOCK 4096
+#define BUCKETS 1024
 #define RETIRED ((ino_t)-1)
 
 /* Written by the test, while the server runs; see disk.py. */
@@ -35,17 +37,20 @@ struct control {
     volatile int64_t lies;           /* fsync returns, and nothing is written. */
 };
 
+/* What was written to a block since the last fsync: a server reads through thousands of them. */
 struct pending {
     struct pending *next;
-    off_t offset;
-    size_t length;
-    char data[];
+    off_t number;
+    char data[BLOCK];
+    char written[BLOCK];             /* Which bytes of it. */
 };
 
 struct file {
     dev_t device;
     ino_t inode;
-    struct pending *first, *last;
+    struct pending *buckets[BUCKETS];
+    int blocks;
+    off_t end;                       /* Of the last byte that was written and is pending. */
 };
 
 static struct control defaults;
@@ -165,6 +170,56 @@ int unlink(const char *path)
     return real_unlink(path);
 }
 
+/* So much of what begins there is in the same block. */
+static size_t part_in_block(off_t at, size_t length)
+{
+    size_t left = BLOCK - (size_t)(at % BLOCK);
+    return length < left ? length : left;
+}
+
+/* NULL: nothing is pending there. This and what follows: called with the lock. */
+static struct pending *block(struct file *file, off_t number)
+{
+    struct pending *one = file->buckets[number % BUCKETS];
+    while (one && one->number != number)
+        one = one->next;
+    return one;
+}
+
+static struct pending *new_block(struct file *file, off_t number)
+{
+    struct pending *one = calloc(1, sizeof *one);
+    if (one == NULL)
+        abort();
+    one->number = number;
+    one->next = file->buckets[number % BUCKETS];
+    file->buckets[number % BUCKETS] = one;
+    file->blocks++;
+    return one;
+}
+
+static void drop(struct file *file, struct pending **at)
+{
+    struct pending *one = *at;
+    *at = one->next;
+    free(one);
+    file->blocks--;
+}
+
+static void write_block(int fd, const struct pending *one)
+{
+    for (size_t from = 0, until; from < BLOCK; from = until) {
+        until = from + 1;
+        while (until < BLOCK && one->written[until] == one->written[from])
+            until++;
+        ssize_t length = (ssize_t)(until - from);
+        if (one->written[from]
+            && real_pwrite(fd, one->data + from, (size_t)length,
+                           one->number * BLOCK + (off_t)from) != length)
+            abort();
+    }
+}
+
 ssize_t pwrite64(int fd, const void *data, size_t length, off_t offset)
 {
     struct file *file = treated(fd);
@@ -174,19 +229,18 @@ ssize_t pwrite64(int fd, const void *data, size_t length, off_t offset)
         errno = ENOSPC;
         return -1;
     }
-    struct pending *one = malloc(sizeof *one + length);
-    if (one == NULL)
-        abort();
-    one->next = NULL;
-    one->offset = offset;
-    one->length = length;
-    memcpy(one->data, data, length);
     pthread_mutex_lock(&lock);
-    if (file->last)
-        file->last->next = one;
-    else
-        file->first = one;
-    file->last = one;
+    for (size_t done = 0, part; done < length; done += part) {
+        off_t at = offset + (off_t)done;
+        part = part_in_block(at, length - done);
+        struct pending *one = block(file, at / BLOCK);
+        if (one == NULL)
+            one = new_block(file, at / BLOCK);
+        memcpy(one->data + at % BLOCK, (const char *)data + done, part);
+        memset(one->written + at % BLOCK, 1, part);
+    }
+    if (offset + (off_t)length > file->end)
+        file->end = offset + (off_t)length;
     if ((int64_t)(rand_r(&seed) % 100) < control->early_percent) {
         size_t early = length;
         if (rand_r(&seed) % 2)
@@ -207,10 +261,7 @@ static off_t size_of(int fd, struct file *file)
 {
     struct stat found;
     off_t size = real_fstat(fd, &found) == 0 ? found.st_size : 0;
-    for (struct pending *one = file->first; one; one = one->next)
-        if (one->offset + (off_t)one->length > size)
-            size = one->offset + (off_t)one->length;
-    return size;
+    return file->end > size ? file->end : size;
 }
 
 ssize_t pread64(int fd, void *data, size_t length, off_t offset)
@@ -226,14 +277,13 @@ ssize_t pread64(int fd, void *data, size_t length, off_t offset)
         there = there < length ? there : length;
         if ((size_t)found < there)
             memset((char *)data + found, 0, there - (size_t)found);
-        for (struct pending *one = file->first; one; one = one->next) {
-            off_t from = one->offset > offset ? one->offset : offset;
-            off_t until = one->offset + (off_t)one->length;
-            if (until > offset + (off_t)there)
-                until = offset + (off_t)there;
-            if (from < until)
-                memcpy((char *)data + (from - offset), one->data + (from - one->offset),
-                       (size_t)(until - from));
+        for (size_t done = 0, part; done < there; done += part) {
+            off_t at = offset + (off_t)done;
+            part = part_in_block(at, there - done);
+            struct pending *one = block(file, at / BLOCK);
+            for (size_t byte = 0; one && byte < part; byte++)
+                if (one->written[(size_t)(at % BLOCK) + byte])
+                    ((char *)data)[done + byte] = one->data[(size_t)(at % BLOCK) + byte];
         }
         found = (ssize_t)there;
     }
@@ -255,20 +305,17 @@ static int synced(int fd, int (*real)(int))
         usleep((useconds_t)control->fsync_us);
     if (control->lies)
         return 0;
-    if (control->full && file->first) {
+    if (control->full && file->blocks) {
         errno = ENOSPC;
         return -1;
     }
     pthread_mutex_lock(&lock);
-    struct pending *one = file->first;
-    file->first = file->last = NULL;
-    while (one) {
-        struct pending *next = one->next;
-        if (real_pwrite(fd, one->data, one->length, one->offset) != (ssize_t)one->length)
-            abort();
-        free(one);
-        one = next;
-    }
+    for (int bucket = 0; file->blocks && bucket < BUCKETS; bucket++)
+        while (file->buckets[bucket]) {
+            write_block(fd, file->buckets[bucket]);
+            drop(file, &file->buckets[bucket]);
+        }
+    file->end = 0;
     pthread_mutex_unlock(&lock);
     return 0;
 }
@@ -288,20 +335,19 @@ int ftruncate64(int fd, off_t length)
     struct file *file = treated(fd);
     if (file != NULL) {
         pthread_mutex_lock(&lock);
-        struct pending **at = &file->first;
-        file->last = NULL;
-        while (*at) {
-            struct pending *one = *at;
-            if (one->offset >= length) {
-                *at = one->next;
-                free(one);
-                continue;
+        for (int bucket = 0; file->blocks && bucket < BUCKETS; bucket++)
+            for (struct pending **at = &file->buckets[bucket]; *at;) {
+                off_t begin = (*at)->number * BLOCK;
+                if (begin >= length) {
+                    drop(file, at);
+                    continue;
+                }
+                if (begin + BLOCK > length)
+                    memset((*at)->written + (length - begin), 0, (size_t)(begin + BLOCK - length));
+                at = &(*at)->next;
             }
-            if (one->offset + (off_t)one->length > length)
-                one->length = (size_t)(length - one->offset);
-            file->last = one;
-            at = &one->next;
-        }
+        if (file->end > length)
+            file->end = length;
         pthread_mutex_unlock(&lock);
     }
     return real_ftruncate(fd, length);
