@@ -18,6 +18,8 @@ transaction under way and for its own, as long as no more wait than one transact
    the log, batches wait too, and the log stands still but for what the holder does.
 6. Each waiter has a future of its own: cancelling one (a client that left) leaves the others,
    and its event is recorded all the same.
+7. Whoever follows the log and has read all of it may take a batch along with the writer, and
+   begin with it; he hears of its outcome as soon as the writer does (`underway`).
 """
 
 import asyncio

@@ -19,6 +19,7 @@ class Underway:
         """At least one."""
         self._events = events
         self._first: Position | None = None
+        self._settled = False
         # Held until the outcome is known. An Event takes twice as long to wake a thread.
         self._open = threading.Lock()
         self._open.acquire()
@@ -27,7 +28,12 @@ class Underway:
         """They are in the log for good, the first of them there; or they are not. To be called
         once, whatever happened."""
         self._first = first
+        self._settled = True
         self._open.release()
+
+    def may_begin_at(self, position: Position) -> bool:
+        """They are there, or it is not known yet where."""
+        return not self._settled or self._first == position
 
     def begin_at(self, position: Position) -> bool:
         """Wait until it is known: are they in the log for good, from that position on?"""

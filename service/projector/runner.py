@@ -308,7 +308,7 @@ class Projector:
         taken, self._taken = self._taken, None
         if taken is not None:
             first = stores.live.next_position()
-            if first is not None:
+            if first is not None and taken.may_begin_at(first):
                 events = taken.events(first)
                 batch = self._fold(stores, events, lambda: taken.begin_at(first))
                 if batch is not None and batch.until.position == events[-1].position:

@@ -168,6 +168,22 @@ async def test_what_takes_another_place_is_folded_there(tmp_path: Path, folds: F
     assert folds.ids == ["M", "other", "M"]
 
 
+async def test_what_is_known_to_be_elsewhere_is_not_folded_in_vain(
+    tmp_path: Path, folds: Folds
+) -> None:
+    """As on a log to which others append: it is taken with its place, and that is a later one."""
+    async with _ahead(tmp_path, lambda _: None) as ahead:
+        while (take := ahead.projector.taker()) is None:
+            await asyncio.to_thread(lambda: None)
+        last = ahead.site.append([body("other"), body("M")])
+        recorded = Underway([_new("M")])
+        recorded.settle(last)
+        take(recorded)
+        await ahead.site.reached(last)
+
+    assert folds.ids == ["other", "M"]
+
+
 async def test_a_defect_ahead_goes_to_quarantine_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
