@@ -176,11 +176,7 @@ class Policy:
 
             async def write(frame: bytes) -> None:
                 self._still_admitted(rpc, caller)
-                try:
-                    await context.write(frame)
-                except grpc.aio.InternalError:
-                    # All that gRPC has to say when the call ended while it was being written to.
-                    raise _CallerLeft from None
+                await _written(context, frame)
                 counts.sent += 1
 
             async def request() -> Any:

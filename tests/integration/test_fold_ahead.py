@@ -17,7 +17,7 @@ from service.domain.message import Folded, Message, Recipient, Report, fold
 from service.domain.progress import Progress
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.sqlite import SqliteLogWriter
-from service.eventlog.underway import Underway
+from service.eventlog.underway import Taker, Underway
 from service.projector import batch
 from service.projector.runner import Projector
 from service.projector.task import Hands
@@ -51,12 +51,24 @@ class Ahead:
         self.projector = projector
         self.appender = appender
 
+    async def taker(self) -> Taker:
+        """Once the projector waits for a batch."""
+        async with asyncio.timeout(DEADLINE_S):
+            while (take := self.projector.taker()) is None:
+                await asyncio.to_thread(lambda: None)
+        return take
+
     async def append(self, message_id: str) -> Position:
         """Once the projector waits for it."""
-        async with asyncio.timeout(DEADLINE_S):
-            while self.projector.taker() is None:
-                await asyncio.to_thread(lambda: None)
-            return await self.appender.append(_new(message_id))
+        await self.taker()
+        return await self.appender.append(_new(message_id))
+
+    @staticmethod
+    def recorded(message_id: str, first: Position) -> Underway:
+        """A batch of it, as it is handed over when it is in the log."""
+        made = Underway([_new(message_id)])
+        made.settle(first)
+        return made
 
 
 class Folds:
@@ -173,12 +185,9 @@ async def test_what_is_known_to_be_elsewhere_is_not_folded_in_vain(
 ) -> None:
     """As on a log to which others append: it is taken with its place, and that is a later one."""
     async with _ahead(tmp_path, lambda _: None) as ahead:
-        while (take := ahead.projector.taker()) is None:
-            await asyncio.to_thread(lambda: None)
+        take = await ahead.taker()
         last = ahead.site.append([body("other"), body("M")])
-        recorded = Underway([_new("M")])
-        recorded.settle(last)
-        take(recorded)
+        take(ahead.recorded("M", last))
         await ahead.site.reached(last)
 
     assert folds.ids == ["other", "M"]
@@ -211,17 +220,14 @@ async def test_behind_a_task_the_views_are_asked_where_they_stand(
 ) -> None:
     """A task switches to another generation: what is taken meanwhile goes into that one."""
     async with _ahead(tmp_path, lambda _: None) as ahead:
-        while (take := ahead.projector.taker()) is None:
-            await asyncio.to_thread(lambda: None)
+        take = await ahead.taker()
 
         def switch(hands: Hands) -> Iterator[Progress]:
             spare = hands.views.spare()
             spare.clear(1_000)
             spare.begin(hands.views.checkpoint().generation + 1, Position(1), "test")
             hands.views.switch()
-            recorded = Underway([_new("M")])
-            recorded.settle(ahead.site.append([body("M")]))
-            take(recorded)
+            take(ahead.recorded("M", ahead.site.append([body("M")])))
             return iter(())
 
         await asyncio.wrap_future(ahead.projector.perform(switch, lambda _: None))
@@ -254,11 +260,8 @@ async def test_what_is_told_behind_a_taken_batch_is_read(tmp_path: Path, folds: 
         ahead.projector._work = slow
         before.set()
         assert await asyncio.to_thread(slow.waited_for.wait, DEADLINE_S)
-        take = ahead.projector.taker()
-        assert take is not None
-        recorded = Underway([_new("M0")])
-        recorded.settle(ahead.site.append([body("M0")]))
-        take(recorded)
+        take = await ahead.taker()
+        take(ahead.recorded("M0", ahead.site.append([body("M0")])))
         last = ahead.site.append([body("M1")])
         ahead.projector.wake()
         slow.let.set()
