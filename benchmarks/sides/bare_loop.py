@@ -110,8 +110,10 @@ def made_of(
             made.messages[key] = folded.message
             if folded.recipient is not None:
                 made.recipients[person] = folded.recipient
-            one = made.encoded[key] = encode.message(folded.message, cursors)
-            made.feed.append(feed_entry(folded, one, report, cursors))
+            cursor = cursors.encode(report.place, report.receive_time_us)
+            one = encode.message(folded.message, cursors, cursor if folded.changed else "")
+            made.encoded[key] = one
+            made.feed.append(feed_entry(folded, one, report, cursor))
     return made
 
 

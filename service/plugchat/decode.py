@@ -10,6 +10,7 @@ none, unknown             nobody             quarantine
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import TypeGuard
 
 import msgspec
 import structlog
@@ -18,7 +19,7 @@ from service.domain.events import Event, Place, QuarantineReason
 from service.domain.instance import Connection, ConnectionState
 from service.domain.message import Report
 from service.domain.status import Status
-from service.plugchat.fields import Fields, Number, Object, Value
+from service.plugchat.fields import Fields, Number, Object, Value, fields_of
 from service.plugchat.moment import occur_time_us
 from service.plugchat.words import normalized, status_of
 
@@ -56,13 +57,12 @@ def decode(event: Event) -> Reading:
 
 def _read(event: Event) -> Reading:
     try:
-        fields = Fields(event.content)
-        kind = fields["type"]
+        fields = fields_of(event.content)
     except (ValueError, RecursionError):
         return Reading(quarantined=QuarantineReason.UNREADABLE)
-    if not _is_string(kind):
+    if not _is_string(fields.type):
         return Reading(quarantined=QuarantineReason.TYPE_MISSING)
-    name = normalized(str(kind))
+    name = normalized(fields.type)
     if name not in CALLBACK_TYPES:
         return Reading(quarantined=QuarantineReason.TYPE_UNKNOWN)
     read = CALLBACK_TYPES[name]
@@ -70,22 +70,21 @@ def _read(event: Event) -> Reading:
 
 
 def _message_status(event: Event, fields: Fields) -> Reading:
-    word = fields["status"]
+    word = fields.status
     if not _is_string(word):
         return Reading(quarantined=QuarantineReason.STATUS_MISSING)
-    ids, other_ids = _listed(fields["ids"]), _listed(fields["id"])
-    return _reports(event, fields, (*ids, *other_ids), status_of(str(word)), str(word))
+    candidates = _listed(fields.ids) + _listed(fields.id)
+    return _reports(event, fields, candidates, status_of(word), word)
 
 
 def _delivery(event: Event, fields: Fields) -> Reading:
-    status = Status.FAILED if _is_error(fields["error"]) else Status.SENT
-    word = fields["status"]
-    provider_status = str(word) if _is_string(word) else ""
-    return _reports(event, fields, _listed(fields["messageId"]), status, provider_status)
+    status = Status.FAILED if _is_error(fields.error) else Status.SENT
+    word = fields.status if _is_string(fields.status) else ""
+    return _reports(event, fields, _listed(fields.message_id), status, word)
 
 
 def _connection(state: ConnectionState, event: Event, fields: Fields) -> Reading:
-    happened_us = occur_time_us(fields["momment"], event.receive_time_us)
+    happened_us = occur_time_us(fields.momment, event.receive_time_us)
     return Reading(connection=Connection(state, happened_us or event.receive_time_us))
 
 
@@ -112,32 +111,30 @@ def _reports(
         return Reading(quarantined=QuarantineReason.IDS_MISSING)
     if len(indexes) > IDS_MAX:
         return Reading(quarantined=QuarantineReason.TOO_MANY_IDS)
-    happened_us = occur_time_us(fields["momment"], event.receive_time_us)
-    error = fields["error"]
-    phone = _spelt(fields["phone"])
-    # Everything but the id is the same for all of them, so it is read once.
-    first = Report(
-        place=Place(event.position, 0),
-        instance=event.instance,
-        message_id="",
-        status=status,
-        provider_status=bounded(word, SHORT_TEXT_BYTES_MAX),
-        participant=_participant(fields),
-        phone=bounded(phone, SHORT_TEXT_BYTES_MAX),
-        group=fields["isGroup"] is True or phone.endswith("-group"),
-        occur_time_us=event.receive_time_us if happened_us is None else happened_us,
-        occur_time_estimated=happened_us is None,
-        receive_time_us=event.receive_time_us,
-        failure_code=_text(fields["errorCode"]),
-        failure_reason=_reason(error) if _is_error(error) else "",
-        provider_instance=_text(fields["instanceId"], MESSAGE_ID_CHARACTERS_MAX),
+    receive_time_us = event.receive_time_us
+    happened_us = occur_time_us(fields.momment, receive_time_us)
+    phone = _spelt(fields.phone)
+    # Everything but the id is the same for all of them, so it is read once; and positional, since
+    # names would double what a report costs.
+    facts = (
+        status,
+        bounded(word, SHORT_TEXT_BYTES_MAX),
+        _participant(fields),
+        bounded(phone, SHORT_TEXT_BYTES_MAX),
+        fields.is_group is True or phone.endswith("-group"),
+        receive_time_us if happened_us is None else happened_us,
+        happened_us is None,
+        receive_time_us,
+        _text(fields.error_code),
+        _reason(fields.error) if _is_error(fields.error) else "",
+        _text(fields.instance_id, MESSAGE_ID_CHARACTERS_MAX),
     )
     return Reading(
         tuple(
-            msgspec.structs.replace(
-                first, place=Place(event.position, index), message_id=message_id
-            )
-            for message_id, index in indexes.items()
+            [
+                Report(Place(event.position, index), event.instance, message_id, *facts)
+                for message_id, index in indexes.items()
+            ]
         )
     )
 
@@ -146,7 +143,7 @@ def _listed(value: Value) -> tuple[Value, ...]:
     """The candidates for ids in a member that is one id or an array of them."""
     if value is None:
         return ()
-    return tuple(value) if isinstance(value, list) else (value,)
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _message_id(value: Value) -> str | None:
@@ -155,22 +152,22 @@ def _message_id(value: Value) -> str | None:
         return None
     if isinstance(value, Number) and not _INTEGER.fullmatch(value):
         return None
-    if not 1 <= len(value) <= MESSAGE_ID_CHARACTERS_MAX or _UNSTORABLE.search(value):
+    if not 1 <= len(value) <= MESSAGE_ID_CHARACTERS_MAX:
         return None
-    return str(value)
+    # Nearly all are letters and digits, and that is seen much sooner.
+    return None if not value.isalnum() and _UNSTORABLE.search(value) else str(value)
 
 
 def _participant(fields: Fields) -> str:
-    for name in ("participant", "participantLid", "participantPhone"):
+    for value in (fields.participant, fields.participant_lid, fields.participant_phone):
         # The suffix goes before the text is cut, or else half of it could stay.
-        participant = bounded(_spelt(fields[name]).removesuffix("@lid"), SHORT_TEXT_BYTES_MAX)
-        if participant:
-            return participant
+        if value and (participant := _spelt(value).removesuffix("@lid")):
+            return bounded(participant, SHORT_TEXT_BYTES_MAX)
     return ""
 
 
-def _is_string(value: Value) -> bool:
-    return isinstance(value, str) and not isinstance(value, Number | Object)
+def _is_string(value: Value) -> TypeGuard[str]:
+    return type(value) is str
 
 
 def _is_error(value: Value) -> bool:
@@ -185,14 +182,14 @@ def _is_error(value: Value) -> bool:
 def _reason(error: Value) -> str:
     if isinstance(error, str):
         return bounded(error, REASON_BYTES_MAX)
-    if isinstance(error, list):
+    if isinstance(error, tuple):
         return bounded(", ".join(_reason(item) for item in error), REASON_BYTES_MAX)
     return "true" if error else ""
 
 
 def _text(value: Value, bytes_max: int = SHORT_TEXT_BYTES_MAX) -> str:
     """A string or a number's digits, fit for a store; empty for anything else."""
-    return bounded(_spelt(value), bytes_max)
+    return bounded(_spelt(value), bytes_max) if value else ""
 
 
 def _spelt(value: Value) -> str:

@@ -30,13 +30,20 @@ def occur_time_us(momment: Value, receive_time_us: int) -> int | None:
 
     It counts only between 2009 and a day after the callback was received.
     """
-    if not isinstance(momment, str) or len(momment) > _CHARACTERS_MAX:
-        return None
-    number = _integral(momment if isinstance(momment, Number) else momment.strip())
-    if number is None or number <= 0:
+    number = _number(momment)
+    if number is None or not 0 < number < 10**_DIGITS_MAX:
         return None
     time_us = number * _UNIT_US_BY_DIGITS[len(str(number))]
     return time_us if _EARLIEST_US <= time_us <= receive_time_us + _AHEAD_MAX_US else None
+
+
+def _number(momment: Value) -> int | None:
+    if isinstance(momment, int):
+        # Also true and false, which are far from any time that counts.
+        return momment
+    if not isinstance(momment, str) or len(momment) > _CHARACTERS_MAX:
+        return None
+    return _integral(momment if isinstance(momment, Number) else momment.strip())
 
 
 def _integral(text: str) -> int | None:

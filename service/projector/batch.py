@@ -72,20 +72,21 @@ def quarantined(event: Event, since: Checkpoint) -> ViewsBatch:
     )
 
 
-def feed_entry(folded: Folded, message: bytes, report: Report, cursors: CursorCodec) -> FeedEntry:
+def feed_entry(folded: Folded, message: bytes, report: Report, cursor: str) -> FeedEntry:
     """The feed's row of the report that was folded; `message` is the folded one, encoded."""
+    place, told = report.place, folded.message
     row = FeedRow(
-        position=report.place.position,
-        report_index=report.place.index,
-        receive_time_us=report.receive_time_us,
-        instance=folded.message.instance,
-        message_id=folded.message.message_id,
-        phone=folded.message.phone,
-        status=int(folded.message.status),
-        changed=folded.changed,
-        change=encode.status_change(message, folded, report, cursors),
+        place.position,
+        place.index,
+        report.receive_time_us,
+        told.instance,
+        told.message_id,
+        told.phone,
+        int(told.status),
+        folded.changed,
+        encode.status_change(message, folded, cursor),
     )
-    return FeedEntry(row, encode.status_report(folded, report, cursors).SerializeToString())
+    return FeedEntry(row, encode.status_report(folded, report, cursor).SerializeToString())
 
 
 def _decoded(events: Sequence[Event], reports_max: int) -> list[Reading]:
@@ -172,11 +173,13 @@ class Batch:
         folded = fold(self._messages.get(key), self._recipients.get(recipient_key), report)
         message = folded.message
         self._messages[key] = self._touched_messages[key] = message
-        encoded = self._encoded[key] = encode.message(message, self._cursors)
         if folded.recipient is not None:
             self._recipients[recipient_key] = folded.recipient
             self._touched_recipients[recipient_key] = folded.recipient
-        self._feed.append(feed_entry(folded, encoded, report, self._cursors))
+        cursor = self._cursors.encode(report.place, report.receive_time_us)
+        encoded = encode.message(message, self._cursors, cursor if folded.changed else "")
+        self._encoded[key] = encoded
+        self._feed.append(feed_entry(folded, encoded, report, cursor))
 
     def _keep_apart(self, event: Event, reason: QuarantineReason) -> None:
         self._quarantine.append(

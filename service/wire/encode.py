@@ -23,13 +23,11 @@ def timestamp(time_us: int) -> Timestamp:
     return Timestamp(seconds=seconds, nanos=fraction_us * 1_000)
 
 
-def message_status(message: Message, cursors: CursorCodec) -> pb.MessageStatus:
-    """The message; its cursor is that of the report that last changed it."""
+def message_status(message: Message, cursors: CursorCodec, cursor: str = "") -> pb.MessageStatus:
+    """The message. `cursor`: of the report that last changed it, if somebody has it already."""
     # Field by field, and where it stays: a part that is made first and then handed over is copied,
     # and with that a message cost three times as much.
     encoded = pb.MessageStatus()
-    current = message.stage(message.status)
-    assert current is not None
     encoded.instance = message.instance
     encoded.message_id = message.message_id
     encoded.phone = message.phone
@@ -38,26 +36,28 @@ def message_status(message: Message, cursors: CursorCodec) -> pb.MessageStatus:
     encoded.provider_status = message.provider_status
     encoded.recipient_count = message.recipient_count
     encoded.report_count = message.report_count
-    encoded.cursor = cursors.encode(message.changed_at, message.update_time_us)
-    _put_time(encoded.occur_time, current.occur_time_us)
-    _put_time(encoded.receive_time, current.receive_time_us)
+    encoded.cursor = cursor or cursors.encode(message.changed_at, message.update_time_us)
     _put_time(encoded.update_time, message.update_time_us)
     add_stage = encoded.stages.add
     for stage in message.stages:
+        status = stage.status
         added = add_stage()
-        added.status = _status(stage.status)
+        added.status = _status(status)
         _put_time(added.occur_time, stage.occur_time_us)
         _put_time(added.receive_time, stage.receive_time_us)
-        if stage.status is Status.FAILED:
+        if status is message.status:
+            _put_time(encoded.occur_time, stage.occur_time_us)
+            _put_time(encoded.receive_time, stage.receive_time_us)
+        if status is Status.FAILED:
             encoded.failure.code = message.failure_code
             encoded.failure.reason = message.failure_reason
             _put_time(encoded.failure.occur_time, stage.occur_time_us)
     return encoded
 
 
-def message(value: Message, cursors: CursorCodec) -> bytes:
+def message(value: Message, cursors: CursorCodec, cursor: str = "") -> bytes:
     """The same as bytes."""
-    return message_status(value, cursors).SerializeToString()
+    return message_status(value, cursors, cursor).SerializeToString()
 
 
 def recipient(value: Recipient) -> pb.Recipient:
@@ -74,28 +74,26 @@ def _put_recipient(encoded: pb.Recipient, value: Recipient) -> None:
     _put_time(encoded.receive_time, value.receive_time_us)
 
 
-def status_change(message: bytes, folded: Folded, report: Report, cursors: CursorCodec) -> bytes:
+def status_change(message: bytes, folded: Folded, cursor: str) -> bytes:
     """What a watcher gets for the report that was folded; `message` is the folded one, encoded."""
-    about = pb.StatusChange(
-        previous_status=_status(folded.previous_status),
-        cursor=cursors.encode(report.place, report.receive_time_us),
-    )
+    about = pb.StatusChange()
+    about.previous_status = _status(folded.previous_status)
+    about.cursor = cursor
     if folded.recipient is not None:
         _put_recipient(about.recipient, folded.recipient)
     return frames.of_message(message) + about.SerializeToString()
 
 
-def status_report(folded: Folded, report: Report, cursors: CursorCodec) -> pb.StatusReport:
+def status_report(folded: Folded, report: Report, cursor: str) -> pb.StatusReport:
     """The report as it is listed; without `raw`, which stays in the log."""
-    encoded = pb.StatusReport(
-        cursor=cursors.encode(report.place, report.receive_time_us),
-        status=_status(report.status),
-        provider_status=report.provider_status,
-        participant=report.participant,
-        occur_time_estimated=report.occur_time_estimated,
-        advanced=folded.advanced,
-        provider_instance=report.provider_instance,
-    )
+    encoded = pb.StatusReport()
+    encoded.cursor = cursor
+    encoded.status = _status(report.status)
+    encoded.provider_status = report.provider_status
+    encoded.participant = report.participant
+    encoded.occur_time_estimated = report.occur_time_estimated
+    encoded.advanced = folded.advanced
+    encoded.provider_instance = report.provider_instance
     _put_time(encoded.occur_time, report.occur_time_us)
     _put_time(encoded.receive_time, report.receive_time_us)
     return encoded
@@ -142,9 +140,10 @@ def quarantine_reason(reason: QuarantineReason) -> pb.QuarantineReason.ValueType
 
 
 def _put_time(encoded: Timestamp, time_us: int) -> None:
-    encoded.seconds, fraction_us = divmod(time_us, _US_PER_S)
-    encoded.nanos = fraction_us * 1_000
+    seconds = time_us // _US_PER_S
+    encoded.seconds = seconds
+    encoded.nanos = (time_us - seconds * _US_PER_S) * 1_000
 
 
 def _status(status: Status) -> pb.Status.ValueType:
-    return cast("pb.Status.ValueType", int(status))
+    return cast("pb.Status.ValueType", status)

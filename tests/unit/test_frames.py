@@ -15,7 +15,8 @@ CODEC = CursorCodec("0123456789abcdef" * 2)
 
 
 def _change(folded: Folded, report: Report) -> bytes:
-    return encode.status_change(encode.message(folded.message, CODEC), folded, report, CODEC)
+    cursor = CODEC.encode(report.place, report.receive_time_us)
+    return encode.status_change(encode.message(folded.message, CODEC), folded, cursor)
 
 
 changes = st.builds(

@@ -56,7 +56,7 @@ def _heard(*bodies: dict[str, Any]) -> Heard:
         message = folded.message
         if folded.recipient is not None:
             recipients[report.participant] = folded.recipient
-        shown = encode.status_report(folded, report, CURSORS)
+        shown = encode.status_report(folded, report, CURSORS.encode(report.place, received_us))
         shown.raw = raw
         reports.append(shown)
         steps.append(folded)
