@@ -13,14 +13,13 @@ import os
 import signal
 import threading
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
 import structlog
 
-from service import __version__, errors, interpreter, ports, tls
+from service import __version__, errors, interpreter, tls
 from service.api.access import Access
 from service.api.admin import Admin
 from service.api.calls import Policy
@@ -37,10 +36,11 @@ from service.api.webhooks import WebhookUpdates
 from service.clock import Clock, SystemClock
 from service.config import Bind, Config, describe
 from service.core import Core, cancelled
-from service.ingress.ingress import Ingress
+from service.parent import Parent
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
 from service.receiver import Receiver
+from service.spools import leave_none_behind
 from service.telemetry import Metrics
 from service.tracing import tracing
 from service.wire.page_token import PageTokens
@@ -48,30 +48,14 @@ from service.wire.page_token import PageTokens
 _log = structlog.get_logger(__name__)
 
 
-class Parent(Protocol):
-    """Whoever runs this process as one of several: sends nothing, and can be read once it ends."""
-
-    def send(self, addresses: dict[str, str], /) -> None:
-        """Listening there."""
-        ...
-
-    def fileno(self) -> int: ...
-
-
 _ONE_SIGNAL_S = 0.2
 """Shorter than a person or a supervisor takes to insist."""
 
 
-def run(config: Config, parent: Parent | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
-
-    For a process with one thread and no loop yet. Raises OperatorError if it cannot start; then
-    everything begun is closed again.
-    """
-    limits = ports.fitting(config.limits)
-    fewer = limits != config.limits
-    config = replace(config, limits=limits)
-    receiver = Receiver.forked(config) if "ingress" in config.roles else None
+def run(config: Config, receiver: Receiver | None, parent: Parent | None, *, fewer: bool) -> None:
+    """Serve, as `process.run` has it. `fewer`: connections than usual, for want of open files."""
+    if parent is None:
+        leave_none_behind(config)
     # Connections for the operations routes are taken here where there is no receiver.
     takes_tls = receiver is None and config.http_tls_cert is not None
     interpreter.run(_serve(config, receiver, parent, fewer=fewer), takes_tls=takes_tls)
@@ -331,6 +315,9 @@ class Application:
         core = self._core
         self._http: HttpSide
         if self._receiver is None:
+            # With a receiver this process carries nothing of HTTP.
+            from service.ingress.ingress import Ingress
+
             self._http = Ingress(
                 self._config,
                 self._clock,

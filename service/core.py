@@ -28,6 +28,7 @@ from service.eventlog.log import LogReader, LogWriter
 from service.eventlog.spool import Spool, filling_of
 from service.projector.runner import Projector
 from service.projector.tasks import ProjectorTasks
+from service.spools import SPOOL_FILE
 from service.stores import Stores
 from service.telemetry import Metrics
 from service.upkeep.parts import Parts
@@ -36,10 +37,6 @@ from service.upkeep.silence import Silence
 from service.upkeep.upkeep import Upkeep
 from service.views.store import ViewsReader
 from service.wire.cursor import CursorCodec
-
-SPOOL_FILE = "spool.db"
-"""In the data folder."""
-
 
 _log = structlog.get_logger(__name__)
 

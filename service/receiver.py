@@ -8,8 +8,9 @@
 Python runs one thread at a time. With the stores' threads in the same process, each answer waits
 for its turn among them, and so do they: apart, a process records about a third more callbacks.
 
-The receiving process is forked before there are threads, and holds nothing that lasts: it ends as
-soon as the other one is gone, and the other one ends, drained, if it is lost.
+The receiving process is forked before there are threads, and before most of the program is loaded:
+each loads what it needs, at the same time. It holds nothing that lasts: it ends as soon as the
+other one is gone, and the other one ends, drained, if it is lost.
 """
 
 import asyncio
@@ -20,20 +21,17 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from enum import IntEnum
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 import structlog
 
-from service import errors, interpreter, tls
-from service.clock import Clock, SystemClock
+from service import errors, interpreter
+from service.clock import SystemClock
 from service.config import Bind, Config
-from service.ingress.ingress import Ingress
+from service.ingress.about import About
 from service.ingress.line import Answer, Line, LineLost
-from service.ingress.remote import BatchAppender, RemoteAppender, append_told
-from service.telemetry import Metrics
-from service.wire.cursor import CursorCodec
+from service.ingress.remote import BatchAppender, append_told
 
 _log = structlog.get_logger(__name__)
 
@@ -45,19 +43,6 @@ _IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 _PR_SET_PDEATHSIG = 1
-
-
-class _About(IntEnum):
-    """What is asked over the line."""
-
-    START = 1
-    RELOAD = 2
-    DRAIN = 3
-    CLOSE = 4
-    APPEND = 5
-    PAGE = 6
-    NOT_READY = 7
-    ALIVE = 8
 
 
 class Receiver:
@@ -103,7 +88,7 @@ class Receiver:
         """Have it listen. Raises ConfigInvalid, AddressInUse; ReceiverEnded if it is gone."""
         assert self._line is not None
         try:
-            answer = await self._line.ask(_About.START, self._identity.encode())
+            answer = await self._line.ask(About.START, self._identity.encode())
         except LineLost:
             raise errors.ReceiverEnded from None
         # Of our own process, forked from this one.
@@ -126,11 +111,11 @@ class Receiver:
 
     def reload(self) -> None:
         """As `Ingress.reload`."""
-        self._tell(_About.RELOAD)
+        self._tell(About.RELOAD)
 
     async def drain(self) -> None:
         """As `Ingress.drain`."""
-        await asyncio.wait([self._tell(_About.DRAIN)])
+        await asyncio.wait([self._tell(About.DRAIN)])
 
     async def close(self) -> None:
         """Drain, and end it. Idempotent."""
@@ -141,7 +126,7 @@ class Receiver:
             # Without its line it ends.
             self._end.close()
         else:
-            self._tell(_About.CLOSE)
+            self._tell(About.CLOSE)
             try:
                 async with asyncio.timeout(_END_S):
                     await self._gone.wait()
@@ -150,18 +135,18 @@ class Receiver:
                 os.kill(self._pid, signal.SIGKILL)
         await asyncio.to_thread(os.waitpid, self._pid, 0)
 
-    def _tell(self, about: _About) -> "asyncio.Future[bytes]":
+    def _tell(self, about: About) -> "asyncio.Future[bytes]":
         assert self._line is not None
         answered = self._line.ask(about)
         answered.add_done_callback(lambda one: one.exception())
         return answered
 
     def _answer(self, about: int, payload: bytes, answer: Answer) -> None:
-        if about == _About.APPEND:
+        if about == About.APPEND:
             append_told(self._appender, payload, answer)
-        elif about == _About.PAGE:
+        elif about == About.PAGE:
             answer(self._page())
-        elif about == _About.ALIVE:
+        elif about == About.ALIVE:
             answer(b"")
         else:
             question = asyncio.create_task(self._answer_not_ready(answer))
@@ -182,7 +167,11 @@ def _receive(config: Config, end: socket.socket) -> None:
         end.setblocking(False)
         interpreter.allow_depth(config.limits)
         takes_tls = config.http_tls_cert is not None
-        interpreter.run(_Receiving(config, SystemClock()).run(end), takes_tls=takes_tls)
+        # Only here: the other process needs nothing of it, and loads its own part meanwhile.
+        with interpreter.loading():
+            from service.receiving import Receiving
+
+        interpreter.run(Receiving(config, SystemClock()).run(end), takes_tls=takes_tls)
         code = 0
     except BaseException:  # noqa: BLE001
         _log.exception("the receiving process failed")
@@ -196,99 +185,3 @@ def _die_with_parent() -> None:
     with suppress(AttributeError):
         # Only Linux has it.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-class _Receiving:
-    """All that the receiving process does."""
-
-    def __init__(self, config: Config, clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
-        self._metrics = Metrics(stores=False)
-        self._appender = RemoteAppender(config.limits, _About.APPEND)
-        self._ingress: Ingress | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def run(self, end: socket.socket) -> None:
-        """Until it is told to end, or the other process is gone."""
-        self._over = asyncio.Event()
-        _, self._line = await asyncio.get_running_loop().create_connection(
-            lambda: Line(self._told, self._lost), sock=end
-        )
-        self._appender.start(self._line)
-        await self._over.wait()
-        self._line.close()
-
-    def _lost(self) -> None:
-        if not self._over.is_set():
-            # Whoever waits for an answer cannot get one any more.
-            os._exit(1)
-
-    def _told(self, about: int, payload: bytes, answer: Answer) -> None:
-        match about:
-            case _About.START:
-                self._do(self._start(payload.decode(), answer))
-            case _About.DRAIN:
-                self._do(self._drain(answer))
-            case _About.CLOSE:
-                self._do(self._close())
-            case _:
-                self._reload()
-                answer(b"")
-
-    def _do(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _start(self, identity: str, answer: Answer) -> None:
-        told: errors.OperatorError | tuple[Bind, Bind]
-        try:
-            self._tls = tls.of_http(self._config, self._clock)
-            ingress = Ingress(
-                self._config,
-                self._clock,
-                self._metrics,
-                self._appender,
-                CursorCodec(identity),
-                self._not_ready,
-                self._tls,
-                self._page,
-                self._alive,
-            )
-            await ingress.start()
-        except errors.OperatorError as error:
-            told = error
-        else:
-            self._ingress = ingress
-            told = ingress.http_bind, ingress.ops_bind
-            interpreter.calm_collection()
-        answer(pickle.dumps(told))
-
-    def _reload(self) -> None:
-        if self._tls is not None:
-            self._tls.reload()
-        if self._ingress is not None:
-            self._ingress.reload()
-
-    async def _drain(self, answer: Answer) -> None:
-        if self._ingress is not None:
-            await self._ingress.drain()
-        answer(b"")
-
-    async def _close(self) -> None:
-        if self._ingress is not None:
-            await self._ingress.close()
-        self._over.set()
-
-    async def _page(self) -> bytes:
-        return self._metrics.page() + await self._line.ask(_About.PAGE)
-
-    async def _not_ready(self) -> Sequence[str]:
-        reasons: list[str] = msgspec.json.decode(
-            await self._line.ask(_About.NOT_READY), type=list[str]
-        )
-        return reasons
-
-    async def _alive(self) -> None:
-        await self._line.ask(_About.ALIVE)

@@ -11,7 +11,6 @@ gone. Worker 1 has the data folder itself, the others a folder each below it.
 import asyncio
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import time
@@ -20,24 +19,21 @@ from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any
 
 import httpx
 import structlog
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from service import __version__, app, errors, ports
+from service import __version__, app, errors, ports, process
 from service.clock import SystemClock
 from service.config import Bind, Config
-from service.core import SPOOL_FILE
-from service.eventlog.spool import filling_of
 from service.ingress.ingress import operations_server
+from service.spools import leave_none_behind
 from service.telemetry import ParentMetrics, WorkerMetrics, configure_logging
 
 _log = structlog.get_logger(__name__)
 
-_FOLDER = re.compile(r"worker-([1-9][0-9]*)")
 _OWN_OPS = Bind("127.0.0.1", 0)
 _ASK_S = 4.0
 """What a worker gets to answer the parent; less than the parent's own answer may take."""
@@ -53,12 +49,17 @@ _KILL_S = 2.0
 _spawning = multiprocessing.get_context("spawn")
 
 
-async def serve(config: Config, log_level: str) -> None:
+def run(config: Config, log_level: str) -> None:
     """Run the workers until SIGTERM or SIGINT, then drain them. SIGHUP reaches all of them.
 
     A worker that ends by itself is started again, ever later if it keeps doing so. Raises
     OperatorError if one cannot start in the beginning; then all have ended again.
     """
+    leave_none_behind(config)
+    asyncio.run(_serve(config, log_level))
+
+
+async def _serve(config: Config, log_level: str) -> None:
     stop = asyncio.Event()
     app.stop_on_signals(stop)
     async with AsyncExitStack() as closers:
@@ -77,26 +78,6 @@ async def serve(config: Config, log_level: str) -> None:
         )
         await workers.run()
     _log.info("stopped")
-
-
-def spools(config: Config) -> dict[int, Path]:
-    """Every spool below the data folder by its worker's number, however many run now."""
-    found = {1: config.data_dir / SPOOL_FILE}
-    if config.data_dir.is_dir():
-        for folder in config.data_dir.iterdir():
-            if named := _FOLDER.fullmatch(folder.name):
-                found[int(named[1])] = folder / SPOOL_FILE
-    return {number: path for number, path in sorted(found.items()) if path.exists()}
-
-
-def leave_none_behind(config: Config) -> None:
-    """Raises ConfigInvalid if callbacks wait in the spool of a worker that would not run."""
-    for number, path in spools(config).items():
-        left = filling_of(path).event_count if number > config.workers else 0
-        if left:
-            raise errors.ConfigInvalid(
-                "--workers", f"{left} callbacks wait in {path}: run {number} until they went"
-            )
 
 
 def _placed(config: Config, closers: AsyncExitStack) -> Config:
@@ -296,7 +277,7 @@ def _work(config: Config, number: int, log_level: str, parent: "Connection[Any, 
     """A worker's process."""
     configure_logging(log_level, worker=number)
     try:
-        app.run(config, parent)
+        process.run(config, parent)
     except errors.OperatorError as error:
         with suppress(OSError):
             parent.send(error)

@@ -21,8 +21,8 @@ class _Commands(click.Group):
     _SECTIONS: ClassVar[dict[str, dict[str, str]]] = {
         "Run the service": {
             "serve": "serving",
-            "check": "serving",
-            "migrate": "serving",
+            "check": "setting_up",
+            "migrate": "setting_up",
             "token": "tokens",
             "simulate": "simulating",
         },

@@ -19,9 +19,9 @@ from service.eventlog.spool import filling_of
 from service.ingress.tokens import WebhookTokens
 from service.plugchat.client import PlugchatClient
 from service.plugchat.credentials import Credentials
+from service.spools import spools
 from service.stores import Stores
 from service.tls import TlsFiles
-from service.workers import spools
 
 Check = Callable[[], str]
 """Says what was found. Raises OperatorError or RetryLater with what to do."""

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from service.cli import output, story
-from service.cli.options import api_options, instance_option, json_option, run, target_of
+from service.cli.asking import run, target_of
+from service.cli.options import api_options, instance_option, json_option
 from service.client import StatusClient
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 

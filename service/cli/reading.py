@@ -5,8 +5,9 @@ import sys
 import click
 
 from service.cli import output
+from service.cli.asking import run, target_of
 from service.cli.failures import NO
-from service.cli.options import api_options, instance_option, json_option, run, target_of
+from service.cli.options import api_options, instance_option, json_option
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 
 _AT_LEAST = ("sent", "received", "read", "played")

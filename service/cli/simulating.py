@@ -12,7 +12,6 @@ import httpx
 
 from service import config
 from service.cli.failures import Unreachable
-from service.cli.options import run_async
 from service.plugchat import simulate as simulated
 
 _CONNECTIONS_MAX = 64
@@ -63,7 +62,7 @@ def simulate(
     url = f"{base_url or _default_base_url()}/instancia/{instance}/status"
     token = webhook_token.split(",")[0].strip()
     try:
-        outcomes, seconds = run_async(_post_all(url, token, bodies, rate))
+        outcomes, seconds = asyncio.run(_post_all(url, token, bodies, rate))
     except ExceptionGroup as group:
         unreachable, others = group.split(Unreachable)
         if unreachable is None or others is not None:

@@ -8,16 +8,9 @@ from contextlib import aclosing
 import click
 
 from service import config
+from service.cli.asking import run, target_of
 from service.cli.failures import Unreachable
-from service.cli.options import (
-    api_options,
-    given_settings,
-    instance_option,
-    run,
-    run_async,
-    setting_options,
-    target_of,
-)
+from service.cli.options import api_options, given_settings, instance_option, setting_options
 from service.cli.output import plain
 from service.cli.progress import ProgressBar
 from service.client import StatusClient, is_loopback
@@ -131,7 +124,7 @@ def _done(
                 err=True,
             )
             configure_logging("warning")
-            last = run_async(_followed(_worked(settings, work), bar))
+            last = asyncio.run(_followed(_worked(settings, work), bar))
     click.echo(plain(last[0].note))
     return last
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from service.cli import output
-from service.cli.options import api_options, json_option, run, target_of
+from service.cli.asking import run, target_of
+from service.cli.options import api_options, json_option
 from service.client import (
     CaughtUp,
     Changes,

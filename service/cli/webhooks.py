@@ -5,7 +5,8 @@ import sys
 import click
 
 from service.cli import output
-from service.cli.options import api_options, json_option, run, target_of
+from service.cli.asking import run, target_of
+from service.cli.options import api_options, json_option
 from service.gen.plugchat.status.v1 import status_pb2 as pb
 
 _required_instance = click.option("--instance", required=True, metavar="NAME", help="The instance.")
