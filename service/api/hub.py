@@ -77,7 +77,7 @@ class Hub:
         self._waiter_numbers = count()
         self._cancelled = 0
         self._draining = False
-        self._ending: asyncio.Future[Ending] | None = None
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.generation = 0
         self.point = Point(Place(BEFORE_FIRST), 0)
 
@@ -89,13 +89,11 @@ class Hub:
     @property
     def ending(self) -> "asyncio.Future[Ending]":
         """Resolved when the watchers of this generation have to end."""
-        assert self._ending is not None
         return self._ending
 
     async def start(self) -> None:
         """Stand at the views' checkpoint. Raises ViewsUnavailable."""
         checkpoint = await self._views.run(lambda views: views.checkpoint())
-        self._ending = asyncio.get_running_loop().create_future()
         self.generation = checkpoint.generation
         self._opened_count = self._views.opened_count
         self._move(end_of(checkpoint.mark))

@@ -60,9 +60,10 @@ def _read(event: Event) -> Reading:
         fields = fields_of(event.content)
     except (ValueError, RecursionError):
         return Reading(quarantined=QuarantineReason.UNREADABLE)
-    if not _is_string(fields.type):
+    kind = fields.type
+    if not _is_string(kind):
         return Reading(quarantined=QuarantineReason.TYPE_MISSING)
-    name = normalized(fields.type)
+    name = normalized(kind)
     if name not in CALLBACK_TYPES:
         return Reading(quarantined=QuarantineReason.TYPE_UNKNOWN)
     read = CALLBACK_TYPES[name]
@@ -79,8 +80,9 @@ def _message_status(event: Event, fields: Fields) -> Reading:
 
 def _delivery(event: Event, fields: Fields) -> Reading:
     status = Status.FAILED if _is_error(fields.error) else Status.SENT
-    word = fields.status if _is_string(fields.status) else ""
-    return _reports(event, fields, _listed(fields.message_id), status, word)
+    word = fields.status
+    told = word if _is_string(word) else ""
+    return _reports(event, fields, _listed(fields.message_id), status, told)
 
 
 def _connection(state: ConnectionState, event: Event, fields: Fields) -> Reading:
@@ -113,6 +115,7 @@ def _reports(
         return Reading(quarantined=QuarantineReason.TOO_MANY_IDS)
     receive_time_us = event.receive_time_us
     happened_us = occur_time_us(fields.momment, receive_time_us)
+    error = fields.error
     phone = _spelt(fields.phone)
     # Everything but the id is the same for all of them, so it is read once; and positional, since
     # names would double what a report costs.
@@ -126,7 +129,7 @@ def _reports(
         happened_us is None,
         receive_time_us,
         _text(fields.error_code),
-        _reason(fields.error) if _is_error(fields.error) else "",
+        _reason(error) if _is_error(error) else "",
         _text(fields.instance_id, MESSAGE_ID_CHARACTERS_MAX),
     )
     return Reading(

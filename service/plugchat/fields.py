@@ -14,6 +14,7 @@ member (`Unusual`). msgspec refuses lone surrogate escapes, which JSON allows (R
 """
 
 import json
+from collections.abc import Mapping
 from typing import NoReturn
 
 import msgspec
@@ -54,26 +55,22 @@ class Usual(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     instance_id: str | None = None
 
 
-class Unusual(msgspec.Struct, frozen=True, gc=False):
-    """The same members in any shape."""
+class Unusual:
+    """The same members in any shape, each read when it is asked for: one may be a megabyte that
+    nobody needs."""
 
-    type: Value
-    status: Value
-    ids: Value
-    id: Value
-    message_id: Value
-    momment: Value
-    phone: Value
-    is_group: Value
-    participant: Value
-    participant_lid: Value
-    participant_phone: Value
-    error: Value
-    error_code: Value
-    instance_id: Value
+    def __init__(self, members: Mapping[str, msgspec.Raw] | Mapping[str, Value]) -> None:
+        self._members = members
+
+    def __getattr__(self, name: str) -> Value:
+        member = self._members.get(_NAMES[name])
+        return _value(bytes(member)) if isinstance(member, msgspec.Raw) else member
 
 
 Fields = Usual | Unusual
+
+_NAMES = dict(zip(Usual.__struct_fields__, Usual.__struct_encode_fields__, strict=True))
+"""A member's name as it is sent, by its attribute's."""
 
 _usual = msgspec.json.Decoder(Usual)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -88,17 +85,11 @@ def fields_of(content: bytes) -> Fields:
     try:
         return _usual.decode(content)
     except msgspec.DecodeError:
-        values = _values(content)
-        return Unusual(*[values.get(name) for name in Usual.__struct_encode_fields__])
-
-
-def _values(content: bytes) -> dict[str, Value]:
+        pass
     try:
-        members = _members.decode(content)
+        return Unusual(_members.decode(content))
     except msgspec.DecodeError:
-        return _standard_library(content)
-    names = Usual.__struct_encode_fields__
-    return {name: _value(bytes(members[name])) for name in names if name in members}
+        return Unusual(_standard_library(content))
 
 
 def _value(raw: bytes) -> Value:

@@ -1,5 +1,7 @@
 """A process that only receives, while the log's database is away."""
 
+import signal
+import socket
 from pathlib import Path
 
 import httpx
@@ -33,7 +35,7 @@ def test_it_starts_without_a_database_it_knows(tmp_path: Path) -> None:
     served = ServerProcess(tmp_path / "data", {"EVENTS_URL": url, "ROLES": "ingress"})
     with served:
         told = [_post(served, ids[0])]
-        served.stop()
+        stopped = served.stop()
         take_away(url)
         try:
             served.start()
@@ -49,6 +51,7 @@ def test_it_starts_without_a_database_it_knows(tmp_path: Path) -> None:
         rows = database.execute("SELECT content FROM plugstatus_events.events ORDER BY position")
         contents = [row[0].decode() for row in rows.fetchall()]
 
+    assert stopped == 0
     assert told == [(200, "recorded"), (200, "spooled"), (200, "spooled")]
     assert ready == 200
     assert [one in content for one, content in zip(ids, contents, strict=True)] == [True] * 3
@@ -67,3 +70,38 @@ def test_it_does_not_start_without_one_it_never_saw(tmp_path: Path) -> None:
 
     assert started.returncode == 1
     assert "cannot be reached" in started.stderr.splitlines()[-1]
+
+
+def test_it_lets_an_unfinished_body_know_that_it_drains(tmp_path: Path) -> None:
+    """As every process that receives does, and then it ends by itself."""
+    url = database_url(tmp_path)
+    with ServerProcess(tmp_path / "data", {"EVENTS_URL": url, "ROLES": "ingress"}) as served:
+        host, port = served.http.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as peer:
+            peer.sendall(
+                b"POST /instancia/acme/status HTTP/1.1\r\nHost: x\r\n"
+                b"Content-Type: application/json\r\nContent-Length: 100\r\n"
+                b"Expect: 100-continue\r\n\r\n"
+            )
+            begun = peer.recv(4_096)
+            served.signal(signal.SIGTERM)
+            answer = peer.recv(4_096)
+        code = served.wait()
+
+    assert begun.startswith(b"HTTP/1.1 100 ")
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert code == 0
+    assert not [line for line in served.log if "Traceback" in line]
+
+
+def test_it_does_not_start_at_an_address_that_is_taken(tmp_path: Path) -> None:
+    """It says so, and ends."""
+    url = database_url(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        settings = {"EVENTS_URL": url, "ROLES": "ingress", "DATA_DIR": str(tmp_path / "data")}
+        started = plugstatus("serve", **settings, HTTP_BIND=place)
+
+    assert started.returncode == 1
+    assert place in started.stderr.splitlines()[-1]
+    assert "Traceback" not in started.stderr

@@ -1,6 +1,7 @@
 """A callback's members, as whatever reads a type of callback asks for them."""
 
-import msgspec
+import tracemalloc
+
 import pytest
 
 from service.plugchat.fields import Number, Object, Unusual, Usual, Value, fields_of
@@ -70,4 +71,18 @@ def test_what_nearly_all_callbacks_look_like_is_read_in_one_go() -> None:
 
 
 def _by_name(fields: Usual | Unusual) -> dict[str, Value]:
-    return dict(zip(Usual.__struct_encode_fields__, msgspec.structs.astuple(fields), strict=True))
+    values = [getattr(fields, name) for name in Usual.__struct_fields__]
+    return dict(zip(Usual.__struct_encode_fields__, values, strict=True))
+
+
+def test_a_member_that_nobody_asks_for_is_not_read() -> None:
+    """To read this one would take thirty times the memory of the body."""
+    body = b'{"type":"Unheard","ids":[%b1],"error":{}}' % (b"1," * 100_000)
+    tracemalloc.start()
+    fields = fields_of(body)
+    kind = fields.type
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert kind == "Unheard"
+    assert most < 3 * len(body)
