@@ -117,8 +117,8 @@ def _reports(
     happened_us = occur_time_us(fields.momment, receive_time_us)
     error = fields.error
     phone = _spelt(fields.phone)
-    # Everything but the id is the same for all of them, so it is read once; and positional, since
-    # names would double what a report costs.
+    # Everything but the id and its place is the same for all of them, in the order of Report's
+    # fields, so it is read once.
     facts = (
         status,
         bounded(word, SHORT_TEXT_BYTES_MAX),
