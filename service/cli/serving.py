@@ -43,7 +43,7 @@ def serve(insecure: bool, log_level: str, count: int, **options: str | None) -> 
     settings = config.load(given_settings(options), insecure=insecure, workers=count)
     configure_logging(log_level)
     if count > 1:
-        # Loaded where it is needed: it would cost a fifth of a start.
+        # Only here: it loads nearly all there is, which one process does behind its fork.
         from service import workers
 
         workers.run(settings, log_level)

@@ -8,7 +8,7 @@
     object                 Object, its text
 
 msgspec does the work and skips what is not asked for. Nearly all callbacks have the same shapes,
-and one whose members all have is read in one go (`Usual`), for a fifth of what it costs member by
+and one whose members all have is read in one go (`Usual`), for a ninth of what it costs member by
 member (`Unusual`). msgspec refuses lone surrogate escapes, which JSON allows (RFC 8259, section
 8.2), so a body that holds one is read with the standard library.
 """

@@ -76,7 +76,7 @@ def _by_name(fields: Usual | Unusual) -> dict[str, Value]:
 
 
 def test_a_member_that_nobody_asks_for_is_not_read() -> None:
-    """To read this one would take thirty times the memory of the body."""
+    """To read this one would take eighty times the memory of the body."""
     body = b'{"type":"Unheard","ids":[%b1],"error":{}}' % (b"1," * 100_000)
     tracemalloc.start()
     fields = fields_of(body)
