@@ -1,7 +1,7 @@
 """The HTTP side in a process of its own, beside the one that has the stores.
 
     receiving process                            process with the stores
-    HTTP ── callbacks in batches ──────────────▶ group commit ─▶ event log
+    HTTP ══ callbacks in batches ══════════════▶ group commit ─▶ event log
          ── what of the metrics, ready? ───────▶ projector, hub, gRPC
          ◀─ start, read files again, drain, end ─ service.app
 
@@ -9,7 +9,8 @@ Python runs one thread at a time. With the stores' threads in the same process, 
 for its turn among them, and so do they: apart, a process records about a third more callbacks.
 
 The receiving process is forked before there are threads, and before most of the program is loaded:
-each loads what it needs, at the same time. It holds nothing that lasts: it ends as soon as the
+each loads what it needs, at the same time. Two lines join them: batches have one to themselves, so
+that the thread which records them can answer. It holds nothing that lasts: it ends as soon as the
 other one is gone, and the other one ends, drained, if it is lost.
 """
 
@@ -30,7 +31,7 @@ from service import errors, interpreter
 from service.clock import SystemClock
 from service.config import Bind, Config
 from service.ingress.about import About
-from service.ingress.line import Answer, Line, LineLost
+from service.ingress.line import Answer, Line, LineLost, connected
 from service.ingress.remote import BatchAppender, append_told
 
 _log = structlog.get_logger(__name__)
@@ -48,9 +49,10 @@ _PR_SET_PDEATHSIG = 1
 class Receiver:
     """The other process, as the one with the stores sees it: in `Ingress`'s place."""
 
-    def __init__(self, pid: int, end: socket.socket) -> None:
+    def __init__(self, pid: int, end: socket.socket, batches: socket.socket) -> None:
         self._pid = pid
         self._end = end
+        self._batches = batches
         self._line: Line | None = None
         self._gone = asyncio.Event()
         self._ended = False
@@ -58,14 +60,13 @@ class Receiver:
     @classmethod
     def forked(cls, config: Config) -> Self:
         """To be called once, by the only thread, before there is a loop."""
-        ours, theirs = socket.socketpair()
+        ours, theirs = zip(socket.socketpair(), socket.socketpair(), strict=True)
         pid = os.fork()
+        for end in theirs if pid else ours:
+            end.close()
         if pid == 0:
-            ours.close()
-            _receive(config, theirs)
-        theirs.close()
-        ours.setblocking(False)
-        return cls(pid, ours)
+            _receive(config, *theirs)
+        return cls(pid, *ours)
 
     async def connect(
         self,
@@ -80,9 +81,9 @@ class Receiver:
         self._page = page
         self._not_ready = not_ready
         self._questions: set[asyncio.Task[None]] = set()
-        _, self._line = await asyncio.get_running_loop().create_connection(
-            lambda: Line(self._answer, self._gone.set), sock=self._end
-        )
+        answers = self._answers = self._batches.dup()
+        await connected(lambda: Line(self._record, self._gone.set, answers), self._batches)
+        self._line = await connected(lambda: Line(self._answer, self._gone.set), self._end)
 
     async def start(self) -> None:
         """Have it listen. Raises ConfigInvalid, AddressInUse; ReceiverEnded if it is gone."""
@@ -123,8 +124,9 @@ class Receiver:
             return
         self._ended = True
         if self._line is None:
-            # Without its line it ends.
+            # Without its lines it ends.
             self._end.close()
+            self._batches.close()
         else:
             self._tell(About.CLOSE)
             try:
@@ -142,9 +144,7 @@ class Receiver:
         return answered
 
     def _answer(self, about: int, payload: bytes, answer: Answer) -> None:
-        if about == About.APPEND:
-            append_told(self._appender, payload, answer)
-        elif about == About.PAGE:
+        if about == About.PAGE:
             answer(self._page())
         elif about == About.ALIVE:
             answer(b"")
@@ -153,25 +153,27 @@ class Receiver:
             self._questions.add(question)
             question.add_done_callback(self._questions.discard)
 
+    def _record(self, _about: int, payload: bytes, answer: Answer) -> None:
+        append_told(self._appender, payload, answer)
+
     async def _answer_not_ready(self, answer: Answer) -> None:
         answer(msgspec.json.encode(list(await self._not_ready())))
 
 
-def _receive(config: Config, end: socket.socket) -> None:
+def _receive(config: Config, end: socket.socket, batches: socket.socket) -> None:
     """The receiving process. Never returns."""
     code = 1
     try:
         for number in _IGNORED_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         _die_with_parent()
-        end.setblocking(False)
         interpreter.allow_depth(config.limits)
         takes_tls = config.http_tls_cert is not None
         # Only here: the other process needs nothing of it, and loads its own part meanwhile.
         with interpreter.loading():
             from service.receiving import Receiving
 
-        interpreter.run(Receiving(config, SystemClock()).run(end), takes_tls=takes_tls)
+        interpreter.run(Receiving(config, SystemClock()).run(end, batches), takes_tls=takes_tls)
         code = 0
     except BaseException:  # noqa: BLE001
         _log.exception("the receiving process failed")

@@ -17,7 +17,7 @@ from service.clock import Clock
 from service.config import Bind, Config
 from service.ingress.about import About
 from service.ingress.ingress import Ingress
-from service.ingress.line import Answer, Line
+from service.ingress.line import Answer, Line, connected
 from service.ingress.remote import RemoteAppender
 from service.telemetry import Metrics
 from service.wire.cursor import CursorCodec
@@ -34,14 +34,14 @@ class Receiving:
         self._ingress: Ingress | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, end: socket.socket) -> None:
+    async def run(self, end: socket.socket, batches: socket.socket) -> None:
         """Until it is told to end, or the other process is gone."""
         self._over = asyncio.Event()
-        _, self._line = await asyncio.get_running_loop().create_connection(
-            lambda: Line(self._told, self._lost), sock=end
-        )
-        self._appender.start(self._line)
+        recording = await connected(lambda: Line(self._told, self._lost), batches)
+        self._line = await connected(lambda: Line(self._told, self._lost), end)
+        self._appender.start(recording)
         await self._over.wait()
+        recording.close()
         self._line.close()
 
     def _lost(self) -> None:

@@ -52,12 +52,14 @@ class Limits:
     waiting_events_max: int = 65_536
     """Events that wait for a transaction; beyond it callbacks get 503."""
     waiting_bytes_max: int = 256 * 1024 * 1024
-    fold_events_max: int = 2_000
+    fold_events_max: int = 3_000
     """Events a transaction of the views."""
     gather_events_min: int = 50
+    gather_events_max: int = 1_000
     gather_s: float = 0.02
-    """The pause after folding so many events at once, but not all that could be: a transaction of
-    many costs half as much for each of them, and watchers get fewer frames."""
+    """The pause after folding so many events at once, but fewer than the second: a transaction of
+    many costs half as much for each of them, and watchers get fewer frames. Where as many as that
+    wait there is nothing to wait for: the next ones are folded while they are being committed."""
     make_way_from_s: float = 0.35
     make_way_until_s: float = 5.0
     """While the views are so far behind the log, appends make way for folding. Further behind they

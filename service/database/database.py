@@ -6,6 +6,7 @@ how a connection is opened and kept durable, how a transaction begins, how many 
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -26,6 +27,20 @@ class Dialect(enum.Enum):
 
     SQLITE = "sqlite"
     POSTGRES = "postgresql"
+
+
+def committed(commit: Callable[[], object], meanwhile: Callable[[], None] | None) -> None:
+    """Commit; if there is something to do meanwhile, on a thread that is made for it.
+
+    Raises what the commit raises. Worth it only for a transaction of many rows.
+    """
+    if meanwhile is None:
+        commit()
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="commit") as beside:
+        committing = beside.submit(commit)
+        meanwhile()
+        committing.result()
 
 
 def unfenced(_connection: "Connection") -> None:
@@ -89,8 +104,14 @@ class Connection(Protocol):
         """
         ...
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """What is written inside is committed at the end, or none of it."""
+    def transaction(
+        self, meanwhile: Callable[[], None] | None = None
+    ) -> AbstractContextManager[None]:
+        """What is written inside is committed at the end, or none of it.
+
+        `meanwhile` is done while the commit is under way: it must neither raise nor use this
+        connection, and the transaction ends when both are done.
+        """
         ...
 
     def load(self, table: Table, rows: Sequence[Row]) -> None:

@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import errors
-from service.database.database import Cursor, Database, Dialect, Parameters, Row
+from service.database.database import Cursor, Database, Dialect, Parameters, Row, committed
 
 _ResultT = TypeVar("_ResultT")
 _CONNECT_S = 3
@@ -149,11 +149,11 @@ class PostgresConnection:
         return [row[:-1] for row in self.execute(counted, (*parameters, bytes_max)).fetchall()]
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
         self.raw.execute("BEGIN")
         try:
             yield
-            self.raw.execute("COMMIT")
+            committed(lambda: self.raw.execute("COMMIT"), meanwhile)
         except BaseException:
             with suppress(psycopg.Error):
                 self.raw.execute("ROLLBACK")

@@ -23,15 +23,15 @@ from sqlalchemy import URL, NullPool, Table, create_engine, event
 
 from service import errors
 from service.database import search
-from service.database.database import Database, Dialect, Parameters, Row
+from service.database.database import Database, Dialect, Parameters, Row, committed
 from service.database.statements import compiler
 
 _BUSY_TIMEOUT_MS = 2_000
 """Only an outsider can hold the write lock: wait out a backup tool, then say 503."""
 
 _CACHE_KIB = 64 * 1024
-_REWRITTEN_PAGES = 4_000
-"""16 MiB."""
+_REWRITTEN_PAGES = 16_000
+"""64 MiB."""
 
 
 _PRIMARY_CODE = 0xFF
@@ -83,11 +83,11 @@ class SqliteConnection(sqlite3.Connection):
         return found
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
         self.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self.execute("COMMIT")
+            committed(lambda: self.execute("COMMIT"), meanwhile)
         except BaseException:
             # SQLite rolls back by itself after some faults, and refuses to do it again.
             with suppress(sqlite3.Error):

@@ -6,34 +6,43 @@ time; what comes meanwhile collects behind it.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from service import errors
 from service.config import Limits
 from service.domain.events import SPOOLED, EventKind, NewEvent, Position
 from service.eventlog.underway import Underway
 
+Told = Callable[[Position | None], None]
+"""Hears the first one's position, SPOOLED, or None if it is not known that they are recorded.
+Called once, on the thread that recorded them: it is short, and raises nothing."""
+
 _AWAY = "the event log's database is away: only callbacks are kept meanwhile"
 
 
 class Batch:
-    """Events in order, and who waits for how many of them, in the same order."""
+    """Events in order, and who waits for which of them."""
 
-    __slots__ = ("contents_bytes", "counts", "events", "since_s", "taken", "waiters")
+    __slots__ = ("contents_bytes", "events", "since_s", "taken", "told", "waiters")
 
     def __init__(self, since_s: float) -> None:
         self.since_s = since_s
         self.events: list[NewEvent] = []
-        self.waiters: list[asyncio.Future[Position]] = []
-        self.counts: list[int] = []
+        self.waiters: list[tuple[asyncio.Future[Position], int, int]] = []
+        """With the place of the first of their events in the batch, and how many they are."""
+        self.told: list[tuple[Told, int]] = []
         self.contents_bytes = 0
         self.taken: Underway | None = None
         """As somebody has it who folds meanwhile."""
 
+    def tell(self, first: Position | None) -> None:
+        """The same as `settle` and `fail`, for those who are told at once."""
+        for told, place in self.told:
+            told(first if first is None or first == SPOOLED else Position(first + place))
+
     def settle(self, first: Position) -> None:
         """Recorded: the first one there, or SPOOLED."""
-        place = 0
-        for waiter, count in zip(self.waiters, self.counts, strict=True):
+        for waiter, place, count in self.waiters:
             if not waiter.done():
                 if first != SPOOLED:
                     waiter.set_result(Position(first + place))
@@ -41,11 +50,10 @@ class Batch:
                     waiter.set_result(SPOOLED)
                 else:
                     waiter.set_exception(errors.LogUnavailable(_AWAY))
-            place += count
 
     def fail(self, reason: str) -> None:
         """None of it is recorded, or that is not known."""
-        for waiter in self.waiters:
+        for waiter, _, _ in self.waiters:
             if not waiter.done():
                 waiter.set_exception(errors.LogUnavailable(reason))
 
@@ -76,6 +84,22 @@ class Batches:
         All of them go into one batch. Raises LogUnavailable when too much is waiting already, or
         for too long: then nothing was added.
         """
+        batch, place = self._added(loop, events)
+        waiter: asyncio.Future[Position] = loop.create_future()
+        batch.waiters.append((waiter, place, len(events)))
+        return waiter
+
+    def add_told(
+        self, loop: asyncio.AbstractEventLoop, callbacks: Sequence[NewEvent], told: Told
+    ) -> None:
+        """The same for callbacks of somebody who is told: before those who wait."""
+        batch, place = self._added(loop, callbacks)
+        batch.told.append((told, place))
+
+    def _added(
+        self, loop: asyncio.AbstractEventLoop, events: Sequence[NewEvent]
+    ) -> tuple[Batch, int]:
+        """The batch they are in, and from which place on."""
         limits = self._limits
         count, size = len(events), 0
         for event in events:
@@ -88,14 +112,12 @@ class Batches:
         if self._waiting_events and now_s - self._oldest_s() > limits.waiting_s_max:
             raise errors.LogUnavailable("recording takes too long: try again")
         batch = self._batch_for(count, size, now_s)
-        waiter: asyncio.Future[Position] = loop.create_future()
+        place = len(batch.events)
         batch.events += events
-        batch.waiters.append(waiter)
-        batch.counts.append(count)
         batch.contents_bytes += size
         self._waiting_events = waiting_events
         self._waiting_bytes = waiting_bytes
-        return waiter
+        return batch, place
 
     def take(self) -> Batch:
         """The oldest, which is under way from now on."""

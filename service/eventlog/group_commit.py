@@ -4,8 +4,8 @@ While a transaction runs, appends collect; when it is done they leave together a
 So a lone append waits for one fsync, and under load thousands share it: an append waits for the
 transaction under way and for its own, as long as no more wait than one transaction takes.
 
-    loop     append ── collects ──▶ batch ──┐ one hand-over a batch    ┌─▶ settle every waiter
-    thread                                  └─▶ LogWriter.append ──────┘
+    loop     append ── collects ──▶ batch ──┐ one hand-over a batch       ┌─▶ settle every waiter
+    thread                                  └─▶ LogWriter.append ─▶ tell ─┘
 
 1. A batch leaves at the end of the turn of the loop in which its first append came, with all of
    that turn: requests come in bursts, and the first of one alone would cost a transaction.
@@ -18,7 +18,9 @@ transaction under way and for its own, as long as no more wait than one transact
    the log, batches wait too, and the log stands still but for what the holder does.
 6. Each waiter has a future of its own: cancelling one (a client that left) leaves the others,
    and its event is recorded all the same.
-7. Whoever follows the log and has read all of it may take a batch along with the writer, and
+7. Another process of ours is told by the thread itself, as soon as it knows: one that waits for
+   nothing but the disk should not wait for the loop as well.
+8. Whoever follows the log and has read all of it may take a batch along with the writer, and
    begin with it; he hears of its outcome as soon as the writer does (`underway`).
 """
 
@@ -38,7 +40,7 @@ from service import errors
 from service.config import Limits
 from service.database.database import Fence, unfenced
 from service.domain.events import SPOOLED, NewEvent, Position
-from service.eventlog.batches import Batch, Batches
+from service.eventlog.batches import Batch, Batches, Told
 from service.eventlog.log import BaselineChange, LogWriter
 from service.eventlog.underway import Taker, Underway, nobody
 
@@ -114,7 +116,7 @@ class GroupCommit:
         self._state = _State.NEW
         self._handed_over: queue.SimpleQueue[Batch | _Removal | None] = queue.SimpleQueue()
         self.last_position = Position(0)
-        """Of the last event appended here; 0 before the first."""
+        """Of the last event appended here; 0 before the first. Only the thread sets it."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -141,38 +143,38 @@ class GroupCommit:
         when too much is waiting already, or for too long, or after `close`: then nothing was
         recorded.
         """
-        waiter = self._added([event])
+        self._check_open()
+        waiter = self._batches.add(self._loop, [event])
+        self._idle.clear()
         if not self._writing and not self._leaving:
             # With all that come in this turn of the loop: alone it would cost a transaction.
             self._leaving = True
             self._loop.call_soon(self._leave)
         return waiter
 
-    def append_all(self, events: Sequence[NewEvent]) -> asyncio.Future[Position]:
-        """The same for several, in one transaction: the first one's, and the others follow it.
+    def append_all(self, callbacks: Sequence[NewEvent], told: Told) -> None:
+        """The same for several in one transaction, in this order and with nothing between them.
 
-        No more than `batch_events_max` and `batch_bytes_max` hold. They wait for no others.
+        No more than `batch_events_max` and `batch_bytes_max` hold. They wait for no others. `told`
+        is called unless this raises.
         """
-        waiter = self._added(events)
+        self._check_open()
+        self._batches.add_told(self._loop, callbacks, told)
+        self._idle.clear()
         if not self._writing:
             self._leaving = False
             self._hand_over()
-        return waiter
 
-    def _added(self, events: Sequence[NewEvent]) -> asyncio.Future[Position]:
+    def _check_open(self) -> None:
         if self._state is not _State.OPEN:
             raise errors.LogUnavailable("the event log is closed")
-        waiter = self._batches.add(self._loop, events)
-        self._idle.clear()
-        return waiter
 
     async def remove(self, remove: Callable[[LogWriter], ResultT]) -> ResultT:
         """Do something with the writer between two batches; what it returns.
 
         Raises what it raises, LogUnavailable after `close`. A caller that leaves does not undo it.
         """
-        if self._state is not _State.OPEN:
-            raise errors.LogUnavailable("the event log is closed")
+        self._check_open()
         # What was appended before goes before it.
         self._leave()
         waiter: asyncio.Future[Any] = self._loop.create_future()
@@ -202,11 +204,10 @@ class GroupCommit:
         def erased(log: LogWriter) -> Position:
             if held and not log.holding:
                 raise errors.LogUnavailable("the hold on the event log was lost")
-            return log.erase(tombstones, erasure, baseline, fence)
+            self.last_position = log.erase(tombstones, erasure, baseline, fence)
+            return self.last_position
 
-        position = await self.remove(erased)
-        self.last_position = max(self.last_position, position)
-        return position
+        return await self.remove(erased)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -271,13 +272,9 @@ class GroupCommit:
         self._batches.returned(batch)
         self._hand_over()
         if failure:
-            self._failing_until_s = self._loop.time() + self._failing_s
             batch.fail(failure)
-            return
-        self._failing_until_s = 0.0
-        if first != SPOOLED:
-            self.last_position = Position(first + len(batch.events) - 1)
-        batch.settle(first)
+        else:
+            batch.settle(first)
 
     def _settle_removal(self, removal: _Removal, result: Any, error: Exception | None) -> None:
         self._hand_over()
@@ -333,7 +330,12 @@ class GroupCommit:
                 # What the database says of itself is for the log, not for those who asked.
                 told = "the event log cannot be written now: try again later" if failure else ""
                 first = Position(result or 0)
+                self._failing_until_s = self._loop.time() + self._failing_s if failure else 0.0
+                if failure is None and first != SPOOLED:
+                    self.last_position = Position(first + len(work.events) - 1)
+                # Who folds it first: that takes longest.
                 self._tell(work, None if failure or first == SPOOLED else first)
+                work.tell(None if failure else first)
                 self._loop.call_soon_threadsafe(self._settle, work, first, told)
         if usable is not None:
             usable.close()

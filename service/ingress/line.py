@@ -3,11 +3,16 @@
 Either side asks, and answers what it is asked; answers come in any order. A message is its header
 (length of the payload, number of the question, what it is about; 0 for an answer), then the
 payload. Nothing here bounds how much is on the way: whoever asks does.
+
+A line whose other end only asks, one thing at a time, can be answered from any thread: what leaves
+there is an answer or nothing, and an answer that is small finds room.
 """
 
 import asyncio
+import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 Answer = Callable[[bytes], None]
@@ -27,7 +32,17 @@ class LineLost(Exception):
 class Line(asyncio.Protocol):
     """One end. Bound to the loop that it is connected on."""
 
-    def __init__(self, handle: Handle, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        on_lost: Callable[[], None],
+        answers: socket.socket | None = None,
+    ) -> None:
+        """`answers`: the same end once more, for answers from any thread. The other end asks
+        nothing before it has the last answer, which has at most some 100 bytes; this one asks
+        nothing at all. It stays open with the caller: a thread may be about to use it.
+        """
+        self._answers = answers
         self._handle = handle
         self._on_lost = on_lost
         self._lost = False
@@ -45,6 +60,7 @@ class Line(asyncio.Protocol):
     def ask(self, about: int, payload: bytes = b"") -> asyncio.Future[bytes]:
         """A future of the answer; it raises LineLost."""
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        assert self._answers is None
         if self._lost:
             answered.set_exception(LineLost())
             return answered
@@ -90,10 +106,25 @@ class Line(asyncio.Protocol):
 
     def _told(self, number: int, about: int, payload: bytes) -> None:
         if about != _ANSWER:
-            self._handle(about, payload, lambda answer: self._send(number, _ANSWER, answer))
+            self._handle(about, payload, lambda answer: self._answer(number, answer))
         elif (answered := self._asked.pop(number, None)) is not None and not answered.done():
             answered.set_result(payload)
+
+    def _answer(self, number: int, answer: bytes) -> None:
+        if self._answers is None:
+            self._send(number, _ANSWER, answer)
+        else:
+            # Then whoever has asked is gone.
+            with suppress(OSError):
+                self._answers.sendall(_HEADER.pack(len(answer), number, _ANSWER) + answer)
 
     def _send(self, number: int, about: int, payload: bytes) -> None:
         if not self._lost:
             self._transport.write(_HEADER.pack(len(payload), number, about) + payload)
+
+
+async def connected(line: Callable[[], Line], end: socket.socket) -> Line:
+    """A line over that end, which belongs to it from now on."""
+    end.setblocking(False)
+    _, made = await asyncio.get_running_loop().create_connection(line, sock=end)
+    return made

@@ -2,12 +2,13 @@
 
     receiving process                              process with the stores
     append ─ collects ─▶ batch ──── APPEND ────▶ GroupCommit.append_all ─▶ a transaction
-    settle every waiter  ◀──── first position ───┘
+    settle every waiter  ◀──── first position ──────── the writer's thread ◀─┘
 
 Like the group commit itself it has one batch on the way, and collects the next one meanwhile.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from service import errors
 from service.config import Limits
 from service.domain.events import EventKind, NewEvent, Position
-from service.eventlog.batches import Batch, Batches
+from service.eventlog.batches import Batch, Batches, Told
 from service.ingress.line import Answer, Line, LineLost
 
 _UNRECORDED = 0
@@ -30,7 +31,9 @@ _position = msgspec.msgpack.Decoder(int)
 
 
 class BatchAppender(Protocol):
-    def append_all(self, events: list[NewEvent]) -> "asyncio.Future[Position]": ...
+    def append_all(self, callbacks: Sequence[NewEvent], told: Told) -> None:
+        """As `GroupCommit.append_all`."""
+        ...
 
 
 class RemoteAppender:
@@ -79,17 +82,16 @@ class RemoteAppender:
 
 
 def append_told(appender: BatchAppender, payload: bytes, answer: Answer) -> None:
-    """Record what a RemoteAppender tells, and answer once that is known."""
+    """Record what a RemoteAppender tells, and answer once that is known: from any thread."""
     events = [
         NewEvent(instance, receive_time_us, EventKind.CALLBACK, content)
         for instance, receive_time_us, content in _events.decode(payload)
     ]
 
-    def settled(first: "asyncio.Future[Position]") -> None:
-        recorded = first.exception() is None
-        answer(_encode(first.result() if recorded else _UNRECORDED))
+    def told(first: Position | None) -> None:
+        answer(_encode(_UNRECORDED if first is None else first))
 
     try:
-        appender.append_all(events).add_done_callback(settled)
+        appender.append_all(events, told)
     except errors.LogUnavailable:
-        answer(_encode(_UNRECORDED))
+        told(None)

@@ -1,12 +1,12 @@
 """From a run of events to what they change in the views.
 
 1. Decode the events, in order, until enough reports are together.
-2. Load the state of every message and recipient they name.
+2. Load the state of everything they name.
 3. Fold the reports in log order, and encode each change as watchers will get it.
 4. Hand back all of it as one batch: the store writes it with the checkpoint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -47,12 +47,31 @@ def fold_events(
     `events` follow `since` without a gap, and `state` is that up to there: an erasure among them
     changes nothing of it. Raises RetryLater if it cannot be read.
     """
-    readings = _decoded(events, reports_max)
-    batch = Batch(state, cursors, [report for reading in readings for report in reading.reports])
-    for event, reading in zip(events, readings, strict=False):
-        batch.add(event, reading)
-    last = events[len(readings) - 1]
-    return batch.finished(since, Mark(last.position, last.receive_time_us))
+    return Folding(events, state, cursors, reports_max).folded(since)
+
+
+class Folding:
+    """Events that are decoded, with the state that they meet: points 1 and 2, then 3 and 4."""
+
+    def __init__(
+        self, events: Sequence[Event], state: State, cursors: CursorCodec, reports_max: int
+    ) -> None:
+        """As `fold_events`."""
+        readings = _decoded(events, reports_max)
+        self._read = list(zip(events, readings, strict=False))
+        self._batch = Batch(
+            state,
+            cursors,
+            [report for reading in readings for report in reading.reports],
+            {event.instance for event, _ in self._read},
+        )
+
+    def folded(self, since: Checkpoint) -> ViewsBatch:
+        """To be called once. Asks the state for nothing more, but for webhook outcomes."""
+        for event, reading in self._read:
+            self._batch.add(event, reading)
+        last, _ = self._read[-1]
+        return self._batch.finished(since, Mark(last.position, last.receive_time_us))
 
 
 def quarantined(event: Event, since: Checkpoint) -> ViewsBatch:
@@ -104,8 +123,16 @@ def _decoded(events: Sequence[Event], reports_max: int) -> list[Reading]:
 class Batch:
     """The state the batch's events meet, and what they make of it."""
 
-    def __init__(self, state: State, cursors: CursorCodec, reports: Sequence[Report]) -> None:
-        """`reports` are those that will be folded: what they name is loaded at once."""
+    def __init__(
+        self,
+        state: State,
+        cursors: CursorCodec,
+        reports: Sequence[Report],
+        instances: Collection[str] = (),
+    ) -> None:
+        """`reports` are those that will be folded, `instances` those that will be heard: all of
+        that is loaded at once.
+        """
         self._cursors = cursors
         self._messages: dict[MessageKey, Message] = state.messages(
             {MessageKey(report.instance, report.message_id) for report in reports}
@@ -114,8 +141,8 @@ class Batch:
         self._recipients: dict[RecipientKey, Recipient] = state.recipients(
             {_recipient_key(report) for report in reports if report.participant}
         )
-        self._webhooks = _Webhooks(state)
-        self._state = state
+        self._webhooks = _Webhooks(state, instances)
+        self._known = {name: state.instance(name) for name in instances}
         self._instances: dict[str, Instance] = {}
         self._touched_messages: dict[MessageKey, Message] = {}
         self._encoded: dict[MessageKey, bytes] = {}
@@ -162,7 +189,7 @@ class Batch:
 
     def _hear(self, event: Event, reading: Reading) -> None:
         name = event.instance
-        known = self._instances.get(name) or self._state.instance(name)
+        known = self._instances.get(name) or self._known[name]
         self._instances[name] = instance.heard(
             known, name, event.receive_time_us, reading.connection
         )
@@ -190,9 +217,9 @@ class Batch:
 class _Webhooks:
     """The webhook updates the batch's events begin, conclude or confirm."""
 
-    def __init__(self, views: State) -> None:
+    def __init__(self, views: State, instances: Collection[str]) -> None:
         self._views = views
-        self._last: dict[str, WebhookUpdate | None] = {}
+        self._last = {name: views.last_webhook(name) for name in instances}
         self.touched: dict[str, WebhookUpdate] = {}
 
     def callback(self, event: Event) -> None:

@@ -9,7 +9,8 @@ from service.config import Limits
 from service.domain.events import ORIGIN, Event, EventKind, Mark, Position
 from service.eventlog.baseline import BaselinePart
 from service.eventlog.log import LogReader
-from service.projector.batch import fold_events, quarantined
+from service.projector.ahead import FoldedAhead
+from service.projector.batch import Folding, quarantined
 from service.projector.refold import refolded
 from service.views.store import Checkpoint, GenerationWriter, ViewsBatch, always
 from service.wire.cursor import CursorCodec
@@ -38,13 +39,16 @@ class Follower:
         self._events_max = events_max
         self._since: Checkpoint | None = None
         """Where the views stand: before what `waiting` has just returned."""
+        self._until = _PLENTY
+        self._ahead: FoldedAhead | None = None
 
-    def waiting(self, until: Position = _PLENTY) -> list[Event]:
+    def waiting(self, until: Position = _PLENTY) -> Sequence[Event]:
         """The next events to fold, none behind `until`; empty if there are none."""
-        self._since = self._views.checkpoint()
-        after = self._since.mark.position
-        events = self._log.read(after, self._events_max, self._limits.fold_bytes_max)
-        return [event for event in events if event.position <= until]
+        self._since, self._until = self._views.checkpoint(), until
+        if self._ahead is not None and self._ahead.since == self._since:
+            return self._ahead.events
+        self._ahead = None
+        return self._behind(self._since.mark.position)
 
     def next_position(self) -> Position | None:
         """Where the next event to be folded will stand; None if the views may have moved."""
@@ -52,25 +56,37 @@ class Follower:
 
     def moved(self) -> None:
         """Somebody else may have written the views."""
-        self._since = None
+        self._since = self._ahead = None
 
     def advance(
-        self, events: Sequence[Event], recorded: Callable[[], bool] = always
+        self,
+        events: Sequence[Event],
+        recorded: Callable[[], bool] = always,
+        *,
+        ahead: bool = False,
     ) -> ViewsBatch | None:
         """Fold the first of what `waiting` has just returned, or would return now.
 
         Nothing is written until `recorded` says that they are in the log for good. None: nothing
         was written; they are not there, or are to be tried with fewer at once.
 
+        With `ahead` the next events are folded meanwhile (see `FoldedAhead`). It counts only if
+        nobody else writes these views before the next call.
+
         A defect of ours in decoding or folding must not hold up what stands behind it. Halving
         the batches finds the one event at fault; it is stepped over, and stays in the log, and in
         quarantine by name.
         """
         since, self._since = self._since, None
+        ready, self._ahead = self._ahead, None
+        following: FoldedAhead | None = None
         assert since is not None
         try:
-            batch = self._folded(events, since)
-            applied = self._views.apply(batch, recorded)
+            batch = ready.batch if ready and ready.events is events else None
+            batch = batch or self._folded(events, since)
+            if ahead:
+                following = self._folding_behind(batch)
+            applied = self._views.apply(batch, recorded, following)
         except errors.PlugstatusError:
             raise
         except Exception:  # noqa: BLE001
@@ -78,12 +94,14 @@ class Follower:
                 self._events_max = len(events) // 2
                 return None
             _log.exception("event put in quarantine", position=events[0].position)
-            batch = quarantined(events[0], since)
+            batch, following = quarantined(events[0], since), None
             applied = self._views.apply(batch, recorded)
         self._events_max = min(2 * self._events_max, self._most_events)
         if not applied:
             return None
         self._since = Checkpoint(since.generation, batch.until)
+        if following is not None and following.batch is not None:
+            self._ahead = following
         return batch
 
     def begin(self) -> None:
@@ -119,9 +137,18 @@ class Follower:
             return refolded(events[0], since, self._views, self._log, self._cursors)
         erasures = (at for at, event in enumerate(events) if event.kind is EventKind.ERASURE)
         until = next(erasures, len(events))
-        return fold_events(
-            events[:until], since, self._views, self._cursors, self._limits.fold_reports_max
-        )
+        return self._folding(events[:until]).folded(since)
+
+    def _folding(self, events: Sequence[Event]) -> Folding:
+        return Folding(events, self._views, self._cursors, self._limits.fold_reports_max)
+
+    def _folding_behind(self, batch: ViewsBatch) -> FoldedAhead:
+        since = Checkpoint(batch.since.generation, batch.until)
+        return FoldedAhead(since, lambda: self._behind(since.mark.position), self._folding)
+
+    def _behind(self, position: Position) -> list[Event]:
+        events = self._log.read(position, self._events_max, self._limits.fold_bytes_max)
+        return [event for event in events if event.position <= self._until]
 
 
 def _baseline(since: Checkpoint, until: Mark, part: BaselinePart) -> ViewsBatch:

@@ -117,7 +117,7 @@ def _goes_on(hands: Hands, spare: SpareWriter) -> bool:
 def _caught_up(hands: Hands, spare: SpareWriter, follower: Follower) -> Iterator[Progress]:
     first = hands.log.last_removed().position
     while events := follower.waiting(hands.views.checkpoint().mark.position):
-        follower.advance(events)
+        follower.advance(events, ahead=True)
         done = spare.checkpoint().mark.position - first
         yield Progress(done, _folded(hands) - first, "events", "folding the log anew")
 

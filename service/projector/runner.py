@@ -298,7 +298,7 @@ class Projector:
             self._waits = False
             # Cleared before anything is looked at, so no hint given after that look is lost.
             self._work.clear()
-        elif self._limits.gather_events_min <= events < self._limits.fold_events_max:
+        elif self._limits.gather_events_min <= events < self._limits.gather_events_max:
             # They come fast: a transaction of many costs half as much for each of them.
             self._stopping.wait(self._limits.gather_s)
 
@@ -318,18 +318,21 @@ class Projector:
                     return len(events) if hinted or many else 0
             # Only now it can be read.
             taken.wait()
-        events = stores.live.waiting()
-        if not events:
+        waiting = stores.live.waiting()
+        if not waiting:
             self._oldest_unfolded_us = 0
             return 0
-        self._fold(stores, events)
-        return len(events)
+        self._fold(stores, waiting)
+        return len(waiting)
 
     def _fold(
         self, stores: _Open, events: Sequence[Event], recorded: Callable[[], bool] = always
     ) -> ViewsBatch | None:
         self._oldest_unfolded_us = events[0].receive_time_us
-        batch = stores.live.advance(events, recorded)
+        # A task may write the views before the next batch.
+        alone = self._run_under_way is None and self._asked.empty()
+        many = len(events) >= self._limits.gather_events_max
+        batch = stores.live.advance(events, recorded, ahead=many and alone)
         self._folded.set()
         if batch is not None:
             self._on_advance(batch)

@@ -134,6 +134,20 @@ class Comparison(NamedTuple):
     differences: list[Difference]
 
 
+class Ahead(Protocol):
+    """What a writer does while a batch is being committed."""
+
+    def look_up(self) -> None:
+        """Called in the transaction, when all is written: what is read of the views is as it will
+        be. What this raises undoes the transaction.
+        """
+        ...
+
+    def work(self) -> None:
+        """Called while the commit is under way. Neither raises nor uses the views."""
+        ...
+
+
 def always() -> bool:
     """For events that were read: they are recorded."""
     return True
@@ -156,7 +170,12 @@ class GenerationWriter(State, Protocol):
         """The events with reports about these messages, each once, in order."""
         ...
 
-    def apply(self, batch: ViewsBatch, recorded: Callable[[], bool] = always) -> bool:
+    def apply(
+        self,
+        batch: ViewsBatch,
+        recorded: Callable[[], bool] = always,
+        ahead: Ahead | None = None,
+    ) -> bool:
         """Write all of it in one durable transaction, or nothing.
 
         `recorded` is asked, and may wait, when only the commit is left to be done; False: nothing

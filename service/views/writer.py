@@ -17,7 +17,7 @@ from service.views import statements as sql
 from service.views.comparison import compared
 from service.views.faults import translated
 from service.views.statements import Statements
-from service.views.store import Checkpoint, Comparison, ViewsBatch, always
+from service.views.store import Ahead, Checkpoint, Comparison, ViewsBatch, always
 from service.views.tables import SLOTS, TABLES
 
 ADVANCED = "plugstatus_advanced"
@@ -77,13 +77,20 @@ class SlotWriter(ABC):
     def positions_of(self, keys: Collection[MessageKey]) -> list[Position]:
         return sorted({row[0] for row in self._each(self._sql().positions_of, keys)})
 
-    def apply(self, batch: ViewsBatch, recorded: Callable[[], bool] = always) -> bool:
+    def apply(
+        self,
+        batch: ViewsBatch,
+        recorded: Callable[[], bool] = always,
+        ahead: Ahead | None = None,
+    ) -> bool:
         there = False
-        with suppress(_NotRecorded), self._transaction():
+        with suppress(_NotRecorded), self._transaction(ahead.work if ahead else None):
             self._write(batch)
             there = recorded()
             if not there:
                 raise _NotRecorded
+            if ahead is not None:
+                ahead.look_up()
         if not there:
             return False
         with translated(self._connection):
@@ -144,8 +151,8 @@ class SlotWriter(ABC):
         self._connection.executemany(of.leave_recipients, keys)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with translated(self._connection), self._connection.transaction():
+    def _transaction(self, meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
+        with translated(self._connection), self._connection.transaction(meanwhile):
             self._fence(self._connection)
             yield
 

@@ -22,6 +22,7 @@ from service.projector import batch
 from service.projector.runner import Projector
 from service.projector.task import Hands
 from service.views.reader import StoredViewsReader
+from tests.appending import all_appended
 from tests.integration.test_projector import DEADLINE_S, LIMITS, RECEIVED_US, Site, body
 
 NO_POLLING = replace(LIMITS, poll_s=2 * DEADLINE_S)
@@ -208,7 +209,9 @@ async def test_a_defect_ahead_goes_to_quarantine_alone(
         await ahead.append("M0")
         alone = await ahead.append("poison")
         await ahead.site.reached(alone)
-        together = await ahead.appender.append_all([_new("M1"), _new("poison"), _new("M2")])
+        several = [_new("M1"), _new("poison"), _new("M2")]
+        together = await all_appended(ahead.appender, several)
+        assert together is not None
         await ahead.site.reached(Position(together + 2))
 
     assert set(ahead.site.quarantined()) == {alone, together + 1}

@@ -14,10 +14,11 @@ import pytest
 
 from service import errors
 from service.config import Limits
-from service.domain.events import BEFORE_FIRST, NewEvent, Position
+from service.domain.events import BEFORE_FIRST, Event, NewEvent, Position
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import LogReader, LogWriter
 from service.eventlog.underway import Taker, nobody
+from tests.appending import all_appended
 from tests.logs import LOGS, LogUnderTest, new_event
 from tests.processes import child, lines
 
@@ -39,6 +40,11 @@ class Gate:
         writer = _held(self._log.open_writer(), self._hold)
         self.writers += 1
         return writer
+
+    def recorded(self) -> list[Event]:
+        """On any thread."""
+        with closing(self._log.open_reader()) as reader:
+            return reader.read(BEFORE_FIRST, 10_000, PLENTY)
 
     async def begun(self) -> None:
         """Wait until a further transaction has begun."""
@@ -230,7 +236,7 @@ async def test_several_leave_at_once(gate: Gate, reader: LogReader) -> None:
     """They take along what was appended before them in the same turn, and wait for no more."""
     async with appending(gate) as appender:
         first = appender.append(new_event(b"a"))
-        several = appender.append_all([new_event(b"b"), new_event(b"c")])
+        several = all_appended(appender, [new_event(b"b"), new_event(b"c")])
         last = appender.append(new_event(b"d"))
         gate.let()
 
@@ -244,8 +250,8 @@ async def test_several_are_not_parted(gate: Gate, reader: LogReader) -> None:
     """What does not fit into a transaction as a whole goes with the next one."""
     async with appending(gate, {"batch_events_max": 3}) as appender:
         waiters = [
-            appender.append_all([new_event(b"a"), new_event(b"b")]),
-            appender.append_all([new_event(b"c"), new_event(b"d")]),
+            all_appended(appender, [new_event(b"a"), new_event(b"b")]),
+            all_appended(appender, [new_event(b"c"), new_event(b"d")]),
         ]
         gate.let()
         first = await waiters[0]
@@ -254,6 +260,48 @@ async def test_several_are_not_parted(gate: Gate, reader: LogReader) -> None:
         assert _contents(reader) == [b"a", b"b"]
         gate.let()
         assert await waiters[1] == 3
+
+
+async def test_another_process_is_told_by_the_thread(gate: Gate, reader: LogReader) -> None:
+    """Without the loop having a turn: as soon as it is on disk, of the first of its own events."""
+    told: list[tuple[Position | None, list[bytes]]] = []
+    heard = threading.Event()
+
+    def hear(first: Position | None) -> None:
+        told.append((first, [one.content for one in gate.recorded()]))
+        heard.set()
+
+    async with appending(gate) as appender:
+        waiter = appender.append(new_event(b"a"))
+        appender.append_all([new_event(b"b"), new_event(b"c")], hear)
+        await gate.begun()
+        early = list(told)
+        gate.let()
+        # The loop does nothing meanwhile.
+        assert heard.wait(PATIENCE_S)
+        assert not waiter.done()
+        assert await waiter == 1
+
+    assert _contents(reader) == [b"a", b"b", b"c"]
+    assert ([], [(2, [b"a", b"b", b"c"])]) == (early, told)
+
+
+async def test_who_is_told_hears_of_a_failure(log: LogUnderTest) -> None:
+    """Of a transaction that failed; of a log that is closed at once."""
+
+    def failing(_events: Sequence[NewEvent]) -> None:
+        raise errors.LogUnavailable("away")
+
+    appender = GroupCommit(lambda: _held(log.open_writer(), failing), lambda: None, limits=Limits())
+    appender.start()
+    async with asyncio.timeout(PATIENCE_S):
+        outcome = await all_appended(appender, [new_event(b"a")])
+        failing_now = appender.failing
+        await appender.close()
+        with pytest.raises(errors.LogUnavailable):
+            all_appended(appender, [new_event(b"b")])
+
+    assert (None, True) == (outcome, failing_now)
 
 
 async def test_too_many_waiting_events_are_refused_at_once(gate: Gate, reader: LogReader) -> None:

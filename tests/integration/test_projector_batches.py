@@ -61,11 +61,13 @@ class _Folding:
         self.views = StoredViewsWriter(SqliteDatabase(self._views_path), self.log.identity)
         self.statements: list[str] = []
 
-    def fold(self, events_max: int, reports_max: int, until: int = 10**9) -> None:
+    def fold(
+        self, events_max: int, reports_max: int, until: int = 10**9, *, ahead: bool = False
+    ) -> None:
         limits = Limits(fold_reports_max=reports_max)
         follower = Follower(self.log, self.views, self.cursors, limits, events_max)
         while events := follower.waiting(Position(until)):
-            follower.advance(events)
+            follower.advance(events, ahead=ahead)
 
     def close(self) -> None:
         self.views.close()
@@ -81,16 +83,19 @@ class _Folding:
 
 @pytest.mark.parametrize("seed", seeds(5))
 def test_any_split_into_batches_gives_the_same_rows(tmp_path: Path, seed: int) -> None:
-    """Messages, recipients, feed, quarantine: byte for byte the same, in batches of any size."""
+    """Messages, recipients, feed, quarantine: byte for byte the same, in batches of any size, also
+    where each is folded while the one before it is committed.
+    """
     print(f"seed {seed}")
     dice = random.Random(seed)
     bodies = [_body(dice) for _ in range(150)]
-    splits = [(2_000, 5_000), (1, 1), (7, 3), (dice.randrange(1, 150), dice.randrange(1, 60))]
+    sizes = [(2_000, 5_000), (1, 1), (7, 3), (dice.randrange(1, 150), dice.randrange(1, 60))]
+    splits = [(*size, ahead) for size in sizes for ahead in (False, True)]
     found = []
-    for number, (events_max, reports_max) in enumerate(splits):
+    for number, (events_max, reports_max, ahead) in enumerate(splits):
         (tmp_path / str(number)).mkdir()
         folding = _Folding(tmp_path / str(number), bodies)
-        folding.fold(events_max, reports_max)
+        folding.fold(events_max, reports_max, ahead=ahead)
         folding.close()
         found.append(folding.rows())
 

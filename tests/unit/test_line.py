@@ -1,14 +1,16 @@
 """Questions and answers between two processes of ours."""
 
 import asyncio
+import select
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 
-from service.ingress.line import Answer, Line, LineLost
+from service.ingress.line import Answer, Line, LineLost, connected
 
 ABOUT = 7
 
@@ -107,6 +109,33 @@ async def test_parts_of_any_size() -> None:
 
     assert [payload for _, payload in end.asked] == [b"one", b"", b"three"]
     assert [await one for one in answered] == [b"eno", b"", b"eerht"]
+
+
+async def test_answers_leave_from_any_thread() -> None:
+    """Past the loop of that end, whatever it does; also behind large questions."""
+    ours, theirs = socket.socketpair()
+    there = End()
+    there.holds = True
+    line = await connected(partial(Line, End().handle, lambda: None), ours)
+    with theirs.dup() as answers:
+        other = await connected(partial(Line, there.handle, there.lost.set, answers), theirs)
+        async with asyncio.timeout(10):
+            for number in range(20):
+                asked = line.ask(ABOUT, bytes(number * 20_000))
+                answer = await there.held.get()
+                thread = threading.Thread(target=answer, args=(b"%d" % number,))
+                thread.start()
+                # The loop has no turn: it is here, and so it stays.
+                thread.join()
+                assert select.select([ours], [], [], 0)[0] == [ours]
+                assert await asked == b"%d" % number
+            line.ask(ABOUT)
+            answer = await there.held.get()
+            line.close()
+            await there.lost.wait()
+        # Nobody hears it.
+        answer(b"too late")
+    other.close()
 
 
 async def test_a_lost_line_fails_who_waits_and_who_asks() -> None:
