@@ -4,100 +4,25 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 
 from service import errors
 from service.config import Limits
-from service.domain.events import BEFORE_FIRST, Event, NewEvent, Position
+from service.domain.events import BEFORE_FIRST, NewEvent, Position
 from service.eventlog.group_commit import GroupCommit
-from service.eventlog.log import LogReader, LogWriter
-from service.eventlog.underway import Taker, nobody
-from tests.appending import all_appended
+from service.eventlog.log import LogReader
+from tests.appending import PATIENCE_S, PLENTY, Gate, all_appended, appending, held
 from tests.logs import LOGS, LogUnderTest, new_event
 from tests.processes import child, lines
-
-PATIENCE_S = 30
-PLENTY = 1_000_000_000
-
-
-class Gate:
-    """Opens writers whose every transaction says that it begins, and waits to be let through."""
-
-    def __init__(self, log: LogUnderTest) -> None:
-        self._log = log
-        self._begun = threading.Semaphore(0)
-        self._let = threading.Semaphore(0)
-        self.batches: list[list[bytes]] = []
-        self.writers = 0
-
-    def open_writer(self) -> LogWriter:
-        writer = _held(self._log.open_writer(), self._hold)
-        self.writers += 1
-        return writer
-
-    def recorded(self) -> list[Event]:
-        """On any thread."""
-        with closing(self._log.open_reader()) as reader:
-            return reader.read(BEFORE_FIRST, 10_000, PLENTY)
-
-    async def begun(self) -> None:
-        """Wait until a further transaction has begun."""
-        assert await asyncio.to_thread(self._begun.acquire, timeout=PATIENCE_S)
-
-    def let(self, transactions: int = 1) -> None:
-        """Let so many transactions through."""
-        self._let.release(transactions)
-
-    def _hold(self, events: Sequence[NewEvent]) -> None:
-        self.batches.append([event.content for event in events])
-        self._begun.release()
-        assert self._let.acquire(timeout=PATIENCE_S)
-
-
-def _held(writer: LogWriter, hold: Callable[[Sequence[NewEvent]], None]) -> LogWriter:
-    """The writer, but that each append first says so and waits."""
-    append = writer.append
-
-    def held(events: Sequence[NewEvent]) -> Position:
-        hold(events)
-        return append(events)
-
-    writer.append = held  # type: ignore[method-assign]
-    return writer
 
 
 @pytest.fixture
 def gate(log: LogUnderTest) -> Gate:
     return Gate(log)
-
-
-@asynccontextmanager
-async def appending(
-    gate: Gate,
-    bounds: Mapping[str, int] = MappingProxyType({}),
-    on_commit: Callable[[], None] = lambda: None,
-    taker: Callable[[], Taker | None] = nobody,
-    *,
-    alone: bool = False,
-) -> AsyncIterator[GroupCommit]:
-    """A started appender that is let through and closed at the end."""
-    limits = replace(Limits(batch_events_max=100, waiting_events_max=1_000), **bounds)
-    appender = GroupCommit(
-        gate.open_writer, on_commit, lambda _: None, taker=taker, limits=limits, alone=alone
-    )
-    appender.start()
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            yield appender
-    finally:
-        gate.let(1_000)
-        await appender.close()
 
 
 def _contents(reader: LogReader) -> list[bytes]:
@@ -292,7 +217,7 @@ async def test_who_is_told_hears_of_a_failure(log: LogUnderTest) -> None:
     def failing(_events: Sequence[NewEvent]) -> None:
         raise errors.LogUnavailable("away")
 
-    appender = GroupCommit(lambda: _held(log.open_writer(), failing), lambda: None, limits=Limits())
+    appender = GroupCommit(lambda: held(log.open_writer(), failing), lambda: None, limits=Limits())
     appender.start()
     async with asyncio.timeout(PATIENCE_S):
         outcome = await all_appended(appender, [new_event(b"a")])

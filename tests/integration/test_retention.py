@@ -25,14 +25,13 @@ from service.domain.events import (
 )
 from service.domain.message import MessageKey
 from service.eventlog.log import LogWriter
-from service.projector import follower, retention
-from service.projector.batch import fold_events
+from service.projector import retention
+from service.projector.batch import Folding
 from service.projector.retention import ResultT, Retention
 from service.telemetry import Metrics
 from service.upkeep.baseline import forgotten
 from service.upkeep.scan import buried, look
 from service.views.reader import StoredViewsReader
-from service.views.store import ViewsBatch
 from tests.clock import FakeClock
 from tests.fold_model import BEGIN_US, HOUR_US, PHONES
 from tests.histories import Said
@@ -175,13 +174,14 @@ def test_an_event_that_cannot_be_folded_is_left_out(
     """A defect of ours in one event's way: the views have it in quarantine, the baseline without
     it, and both agree on all the others."""
 
-    def folded(events: Sequence[Event], *others: Any) -> ViewsBatch:
+    begin = Folding.__init__
+
+    def begun(folding: Folding, events: Sequence[Event], *others: Any) -> None:
         if any(event.position == 7 for event in events):
             raise ZeroDivisionError
-        return fold_events(events, *others)
+        begin(folding, events, *others)
 
-    for module in (follower, retention):
-        monkeypatch.setattr(module, "fold_events", folded)
+    monkeypatch.setattr(Folding, "__init__", begun)
     site.tell(40)
     seen = site.quarantined()
     site.cut(30)

@@ -9,7 +9,7 @@ from service import errors
 from service.domain.events import BEFORE_FIRST, Position
 from service.eventlog.log import LogReader
 from service.eventlog.underway import Taker, Underway
-from tests.integration.test_group_commit import PLENTY, Gate, appending
+from tests.appending import PLENTY, Gate, appending
 from tests.logs import LogUnderTest, new_event
 
 
