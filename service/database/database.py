@@ -126,8 +126,10 @@ class Connection(Protocol):
         """The queries inside see one state of the database."""
         ...
 
-    def expect_rewrites(self) -> None:
-        """The same rows will be written again and again, by this connection."""
+    def expect_rewrites(self, *, many: bool) -> None:
+        """Outside a transaction: from now on this connection writes the same rows again and again,
+        many at once, or no longer.
+        """
         ...
 
     def grown(self, tables: Sequence[str], rows: int) -> None:

@@ -185,7 +185,7 @@ class PostgresConnection:
             with suppress(psycopg.Error):
                 self.raw.execute("ROLLBACK")
 
-    def expect_rewrites(self) -> None:
+    def expect_rewrites(self, *, many: bool) -> None:
         """The server's settings say how often it checkpoints."""
 
     def grown(self, tables: Sequence[str], rows: int) -> None:

@@ -30,8 +30,9 @@ _BUSY_TIMEOUT_MS = 2_000
 """Only an outsider can hold the write lock: wait out a backup tool, then say 503."""
 
 _CACHE_KIB = 64 * 1024
+_LOGGED_PAGES = 1_000
 _REWRITTEN_PAGES = 16_000
-"""64 MiB."""
+"""4 and 64 MiB: so much may stand in the log beside the file before it goes into the file."""
 
 
 _PRIMARY_CODE = 0xFF
@@ -57,6 +58,7 @@ class SqliteConnection(sqlite3.Connection):
     faults = (sqlite3.Error,)
     usable = True
     engine_version = sqlite3.sqlite_version
+    _logged_pages = _LOGGED_PAGES
 
     def explained(self, fault: Exception) -> str:
         advice = _ADVICE.get(getattr(fault, "sqlite_errorcode", 0) & _PRIMARY_CODE)
@@ -116,12 +118,15 @@ class SqliteConnection(sqlite3.Connection):
         finally:
             self.execute("ROLLBACK")
 
-    def expect_rewrites(self) -> None:
-        """Leave pages in the log beside the file for longer: one that is written ten times goes
-        into the file once. Folding in small transactions takes a fifth less time; a log of rows
-        that are only added gains nothing, and waits longer for each checkpoint.
+    def expect_rewrites(self, *, many: bool) -> None:
+        """With many, leave pages in the log beside the file for longer: one that is written ten
+        times goes into the file once. It takes a tenth of a second to bring them all there, or a
+        whole one on a slow disk, so this is for when more waits anyway.
         """
-        self.execute(f"PRAGMA wal_autocheckpoint={_REWRITTEN_PAGES}")
+        pages = _REWRITTEN_PAGES if many else _LOGGED_PAGES
+        if pages != self._logged_pages:
+            self.execute(f"PRAGMA wal_autocheckpoint={pages}")
+            self._logged_pages = pages
 
     def grown(self, tables: Sequence[str], rows: int) -> None:
         """Ways are chosen by the statement alone."""

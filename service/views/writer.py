@@ -84,6 +84,8 @@ class SlotWriter(ABC):
         ahead: Ahead | None = None,
     ) -> bool:
         there = False
+        with translated(self._connection):
+            self._connection.expect_rewrites(many=ahead is not None)
         with suppress(_NotRecorded), self._transaction(ahead.work if ahead else None):
             self._write(batch)
             there = recorded()
@@ -177,7 +179,6 @@ class StoredViewsWriter(SlotWriter):
         """
         super().__init__(database.connect_writer(), fence)
         with opening(self._connection, database.name):
-            self._connection.expect_rewrites()
             found = self._connection.execute(self._common.log_identity).fetchall()[0][0]
             if found not in ("", log_identity):
                 raise errors.StoreUnusable(

@@ -54,11 +54,11 @@ class Site:
         with closing(log_writer(self.folder)) as writer:
             writer.append(events)
 
-    def step(self) -> Sequence[Event]:
+    def step(self, *, ahead: bool = True) -> Sequence[Event]:
         """One batch; what waited."""
         events = self.follower.waiting()
         if events:
-            self.follower.advance(events, ahead=True)
+            self.follower.advance(events, ahead=ahead)
         return events
 
     def position(self) -> int:
@@ -248,3 +248,21 @@ def test_webhook_updates_are_never_folded_ahead(site: Site) -> None:
     assert {"M": 4} == site.counts()
     assert confirmed is not None
     assert WebhookState.CONFIRMED is confirmed.state
+
+
+@pytest.mark.parametrize(("ahead", "waiting_mib"), [(False, range(3, 6)), (True, range(10, 64))])
+def test_pages_wait_beside_the_file_for_longer_while_more_waits(
+    site: Site, ahead: bool, waiting_mib: range
+) -> None:
+    """They go into the file of the views together, and that holds up the change after them."""
+    site.append(*(_callback(f"M{number}") for number in range(1_200)))
+    while site.step(ahead=ahead):
+        pass
+    logged = (site.folder / "views.db-wal").stat().st_size
+    brought = (site.folder / "views.db").stat().st_size
+    site.append(_callback("M"))
+    site.step(ahead=False)
+
+    assert logged // 2**20 in waiting_mib
+    # One that does not wait for more brings them all there.
+    assert not ahead or (site.folder / "views.db").stat().st_size > brought

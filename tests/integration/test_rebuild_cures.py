@@ -44,7 +44,7 @@ EXTRA = {
     "update_time_us, changed_position, changed_index, first_position, first_index, encoded, "
     "encoded_reports FROM messages_{0} LIMIT 1",
     "recipients": "INSERT INTO recipients_{0} VALUES ('acme', 'X', '77', 70, 'READ', 1, 1)",
-    "feed": "INSERT INTO feed_{0} VALUES (1, 4000, 1, 'acme', 'X', '', 40, TRUE, x'00', x'00', NULL)",
+    "feed": "INSERT INTO feed_{0} VALUES (1, 40, 1, 'acme', 'X', '', 40, TRUE, x'00', x'00', NULL)",
     "quarantine": "INSERT INTO quarantine_{0} VALUES (99999, 'acme', 2, 1)",
     "webhooks": "INSERT INTO webhooks_{0} "
     "VALUES ('X', 'acme', '', 'https://x', '', '', 1, 1, '', '', 1, 1, '')",
