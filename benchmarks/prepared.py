@@ -55,7 +55,8 @@ class Opened(NamedTuple):
         def step() -> int:
             events = follower.waiting()
             if events:
-                follower.advance(events)
+                # As the projector has it while so many wait.
+                follower.advance(events, ahead=True)
             return len(events)
 
         return step
