@@ -29,7 +29,7 @@ class Gate:
         self.writers = 0
 
     def open_writer(self) -> LogWriter:
-        writer = held(self._log.open_writer(), self._hold)
+        writer = held(self._log.open_writer(), self.hold)
         self.writers += 1
         return writer
 
@@ -46,7 +46,8 @@ class Gate:
         """Let so many transactions through."""
         self._let.release(transactions)
 
-    def _hold(self, events: Sequence[NewEvent]) -> None:
+    def hold(self, events: Sequence[NewEvent]) -> None:
+        """Called before each append, on the writer's thread."""
         self.batches.append([event.content for event in events])
         self._begun.release()
         assert self._let.acquire(timeout=PATIENCE_S)

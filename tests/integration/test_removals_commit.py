@@ -1,9 +1,8 @@
 """What else the log's one writer does, between batches: removals, erasures, holding the log."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -12,46 +11,24 @@ from service.config import Limits
 from service.domain.events import BEFORE_FIRST, Event, EventKind, NewEvent, Position
 from service.eventlog.group_commit import GroupCommit
 from service.eventlog.log import BaselineChange, LogReader, LogWriter
+from tests.appending import PATIENCE_S, PLENTY, Gate, appending
 from tests.logs import LogUnderTest, new_event
 
-PATIENCE_S = 30
-PLENTY = 1_000_000_000
 NO_CHANGE = BaselineChange()
 ERASURE = new_event(b'{"positions":[1]}', instance="", kind=EventKind.ERASURE)
 
 
-class Gate:
-    """Opens writers whose every append says that it begins, and waits to be let through."""
+class RemovalsGate(Gate):
+    """Sees removals and commits as well."""
 
     def __init__(self, log: LogUnderTest) -> None:
-        self._log = log
-        self._begun = threading.Semaphore(0)
-        self._let = threading.Semaphore(0)
+        super().__init__(log)
         self.done: list[str] = []
         """What the writers did, in order."""
         self.commits = 0
 
-    def open_writer(self) -> LogWriter:
-        writer = self._log.open_writer()
-        append = writer.append
-
-        def held(events: Sequence[NewEvent]) -> Position:
-            self._begun.release()
-            assert self._let.acquire(timeout=PATIENCE_S)
-            self.done.append(b"".join(event.content for event in events).decode())
-            return append(events)
-
-        writer.append = held  # type: ignore[method-assign]
-        return writer
-
     def committed(self) -> None:
         self.commits += 1
-
-    async def begun(self) -> None:
-        assert await asyncio.to_thread(self._begun.acquire, timeout=PATIENCE_S)
-
-    def let(self, times: int = 1) -> None:
-        self._let.release(times)
 
     def doing(self, name: str) -> Callable[[LogWriter], str]:
         """A removal that only says that it had its turn."""
@@ -62,33 +39,25 @@ class Gate:
 
         return remove
 
+    def hold(self, events: Sequence[NewEvent]) -> None:
+        super().hold(events)
+        self.done.append(b"".join(event.content for event in events).decode())
+
 
 @pytest.fixture
-def gate(log: LogUnderTest) -> Gate:
-    return Gate(log)
+def gate(log: LogUnderTest) -> RemovalsGate:
+    return RemovalsGate(log)
 
 
-@asynccontextmanager
-async def _appender(gate: Gate) -> AsyncIterator[GroupCommit]:
-    appender = GroupCommit(
-        gate.open_writer,
-        gate.committed,
-        limits=Limits(batch_events_max=100, waiting_events_max=10),
-    )
-    appender.start()
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            yield appender
-    finally:
-        gate.let(1_000)
-        await appender.close()
+def _appender(gate: RemovalsGate) -> AbstractAsyncContextManager[GroupCommit]:
+    return appending(gate, {"waiting_events_max": 10}, gate.committed)
 
 
 def _events(reader: LogReader) -> list[Event]:
     return reader.read(BEFORE_FIRST, 1_000, PLENTY)
 
 
-async def test_a_removal_has_its_turn_before_what_collects(gate: Gate) -> None:
+async def test_a_removal_has_its_turn_before_what_collects(gate: RemovalsGate) -> None:
     """Removals go behind the batch under way, in their order, and before the next batch."""
     async with _appender(gate) as appender:
         waiters = [appender.append(new_event(b"a"))]
@@ -105,7 +74,7 @@ async def test_a_removal_has_its_turn_before_what_collects(gate: Gate) -> None:
     assert gate.done == ["a", "-0-", "-1-", "bc"]
 
 
-async def test_what_was_appended_just_before_goes_before(gate: Gate) -> None:
+async def test_what_was_appended_just_before_goes_before(gate: RemovalsGate) -> None:
     """A removal does not overtake it, and a log is not held before it."""
     gate.let(10)
     async with _appender(gate) as appender:
@@ -120,14 +89,14 @@ async def test_what_was_appended_just_before_goes_before(gate: Gate) -> None:
     assert settled == [True, True]
 
 
-async def test_a_removal_of_an_idle_log(gate: Gate) -> None:
+async def test_a_removal_of_an_idle_log(gate: RemovalsGate) -> None:
     """With nothing else to do it is done at once, readers are told, and it can be closed."""
     async with _appender(gate) as appender:
         assert await appender.remove(gate.doing("-")) == "-"
         assert gate.commits == 1
 
 
-async def test_an_erasure_replaces_and_appends(gate: Gate, reader: LogReader) -> None:
+async def test_an_erasure_replaces_and_appends(gate: RemovalsGate, reader: LogReader) -> None:
     """Its event gets the next position, and what is appended after it the one behind that."""
     gate.let(10)
     async with _appender(gate) as appender:
@@ -146,7 +115,7 @@ async def test_an_erasure_replaces_and_appends(gate: Gate, reader: LogReader) ->
 
 
 async def test_a_failed_erasure_leaves_everything(
-    gate: Gate, log: LogUnderTest, reader: LogReader
+    gate: RemovalsGate, log: LogUnderTest, reader: LogReader
 ) -> None:
     """Its caller hears of it, nothing is erased or appended, and what waited goes on."""
     log.refuse("refused")
@@ -173,7 +142,7 @@ async def test_a_failed_erasure_leaves_everything(
     assert reader.removals().erased_event_count == 0
 
 
-async def test_a_removal_s_own_fault_is_its_caller_s(gate: Gate) -> None:
+async def test_a_removal_s_own_fault_is_its_caller_s(gate: RemovalsGate) -> None:
     """Whatever a removal raises its caller gets, and the writer that follows works."""
 
     def faulty(_log: LogWriter) -> None:
@@ -189,7 +158,7 @@ async def test_a_removal_s_own_fault_is_its_caller_s(gate: Gate) -> None:
         assert await asyncio.to_thread(appender.remove_and_wait, gate.doing("-")) == "-"
 
 
-async def test_a_caller_that_leaves_undoes_nothing(gate: Gate, reader: LogReader) -> None:
+async def test_a_caller_that_leaves_undoes_nothing(gate: RemovalsGate, reader: LogReader) -> None:
     """An erasure whose caller left before its turn is done all the same, and blocks nobody."""
     async with _appender(gate) as appender:
         waiting = appender.append(new_event(b"a"))
@@ -205,7 +174,7 @@ async def test_a_caller_that_leaves_undoes_nothing(gate: Gate, reader: LogReader
     assert _events(reader)[0].kind is EventKind.TOMBSTONE
 
 
-async def test_appends_wait_while_the_log_is_held(gate: Gate, reader: LogReader) -> None:
+async def test_appends_wait_while_the_log_is_held(gate: RemovalsGate, reader: LogReader) -> None:
     """Inside, the head stands still but for what the holder erases; then all goes on in order."""
     gate.let(10)
     async with _appender(gate) as appender:
@@ -225,7 +194,7 @@ async def test_appends_wait_while_the_log_is_held(gate: Gate, reader: LogReader)
     assert gate.done == ["a", "-", "bc"]
 
 
-async def test_holding_waits_for_the_batch_under_way(gate: Gate, reader: LogReader) -> None:
+async def test_holding_waits_for_the_batch_under_way(gate: RemovalsGate, reader: LogReader) -> None:
     """The holder begins once what was handed over before is committed."""
     async with _appender(gate) as appender:
         under_way = appender.append(new_event(b"a"))
@@ -250,7 +219,7 @@ async def test_holding_waits_for_the_batch_under_way(gate: Gate, reader: LogRead
     assert positions == [1, 2]
 
 
-async def test_too_much_waits_at_a_hold_as_anywhere(gate: Gate) -> None:
+async def test_too_much_waits_at_a_hold_as_anywhere(gate: RemovalsGate) -> None:
     """What waits for a hold is bounded, and refused beyond; room comes after it."""
     gate.let(100)
     async with _appender(gate) as appender:
@@ -265,7 +234,7 @@ async def test_too_much_waits_at_a_hold_as_anywhere(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, asyncio.CancelledError])
-async def test_a_holder_that_fails_lets_go(gate: Gate, fault: type[BaseException]) -> None:
+async def test_a_holder_that_fails_lets_go(gate: RemovalsGate, fault: type[BaseException]) -> None:
     """However the holder ends, what waited is appended, and the log can be held again."""
     gate.let(10)
     async with _appender(gate) as appender:
@@ -285,7 +254,7 @@ async def test_a_holder_that_fails_lets_go(gate: Gate, fault: type[BaseException
     assert positions == [1]
 
 
-async def test_a_holder_that_leaves_before_its_turn(gate: Gate) -> None:
+async def test_a_holder_that_leaves_before_its_turn(gate: RemovalsGate) -> None:
     """Cancelled while it waits for the batch under way, it holds up nobody."""
     async with _appender(gate) as appender:
         under_way = appender.append(new_event(b"a"))
@@ -307,7 +276,7 @@ async def test_a_holder_that_leaves_before_its_turn(gate: Gate) -> None:
     assert positions == [1, 2]
 
 
-async def test_closing_while_the_log_is_held(gate: Gate, reader: LogReader) -> None:
+async def test_closing_while_the_log_is_held(gate: RemovalsGate, reader: LogReader) -> None:
     """Close waits for the holder, then records what waited; the holder's next step is refused."""
     gate.let(10)
     async with _appender(gate) as appender:
@@ -327,7 +296,9 @@ async def test_closing_while_the_log_is_held(gate: Gate, reader: LogReader) -> N
     assert [event.content for event in _events(reader)] == [b"a"]
 
 
-async def test_closing_does_the_removals_asked_before(gate: Gate, reader: LogReader) -> None:
+async def test_closing_does_the_removals_asked_before(
+    gate: RemovalsGate, reader: LogReader
+) -> None:
     """What was asked before the close is done, in its turn; what comes later is refused."""
     async with _appender(gate) as appender:
         waiting = appender.append(new_event(b"a"))
@@ -347,7 +318,7 @@ async def test_closing_does_the_removals_asked_before(gate: Gate, reader: LogRea
     assert [event.kind for event in _events(reader)] == [EventKind.TOMBSTONE, EventKind.ERASURE]
 
 
-async def test_only_what_is_appended_makes_way(gate: Gate) -> None:
+async def test_only_what_is_appended_makes_way(gate: RemovalsGate) -> None:
     """What is to go first is asked before each transaction of events, and before no other."""
     gate.let(2)
     appender = GroupCommit(
