@@ -55,11 +55,13 @@ class Limits:
     fold_events_max: int = 3_000
     """Events a transaction of the views."""
     gather_events_min: int = 50
-    gather_events_max: int = 1_000
     gather_s: float = 0.02
-    """The pause after folding so many events at once, but fewer than the second: a transaction of
-    many costs half as much for each of them, and watchers get fewer frames. Where as many as that
-    wait there is nothing to wait for: the next ones are folded while they are being committed."""
+    """After so many events at once, the next ones are folded no sooner than so long after these
+    were begun with: a transaction of many costs half as much for each of them, and watchers get
+    fewer frames."""
+    ahead_events_min: int = 200
+    """Where so many wait, they are folded while those before them are being committed; with fewer
+    there is less to gain than it costs."""
     make_way_from_s: float = 0.35
     make_way_until_s: float = 5.0
     """While the views are so far behind the log, appends make way for folding. Further behind they

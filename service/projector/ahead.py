@@ -31,8 +31,11 @@ class FoldedAhead:
         since: Checkpoint,
         read: Callable[[], Sequence[Event]],
         folding: Callable[[Sequence[Event]], Folding],
+        events_min: int,
     ) -> None:
-        """`since`: where the views will stand."""
+        """`since`: where the views will stand. Of fewer than `events_min` events none is folded:
+        until it is their turn there will be more.
+        """
         self.since = since
         self.events: Sequence[Event] = ()
         """The first that wait behind `since`."""
@@ -40,13 +43,14 @@ class FoldedAhead:
         """What they change."""
         self._read = read
         self._begin = folding
+        self._events_min = events_min
         self._folding: Folding | None = None
 
     def look_up(self) -> None:
         # What the log lacks is no reason to undo a transaction of the views.
         with suppress(errors.LogUnavailable):
             self.events = list(takewhile(lambda event: event.kind in _KINDS, self._read()))
-        if self.events:
+        if len(self.events) >= self._events_min:
             try:
                 self._folding = self._begin(self.events)
             except errors.PlugstatusError:

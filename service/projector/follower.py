@@ -144,7 +144,12 @@ class Follower:
 
     def _folding_behind(self, batch: ViewsBatch) -> FoldedAhead:
         since = Checkpoint(batch.since.generation, batch.until)
-        return FoldedAhead(since, lambda: self._behind(since.mark.position), self._folding)
+        return FoldedAhead(
+            since,
+            lambda: self._behind(since.mark.position),
+            self._folding,
+            self._limits.ahead_events_min,
+        )
 
     def _behind(self, position: Position) -> list[Event]:
         events = self._log.read(position, self._events_max, self._limits.fold_bytes_max)

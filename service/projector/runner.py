@@ -197,6 +197,7 @@ class Projector:
     def _run(self, opened: _Open | None) -> None:
         stores = opened
         while not self._stopping.is_set():
+            began_s = self._clock.monotonic_s()
             try:
                 stores = self._led(stores)
                 events = self._advance(stores) if stores else 0
@@ -216,7 +217,7 @@ class Projector:
                 if stores is None:
                     self._stand_by()
                 elif not self._step(stores):
-                    self._wait_for_work(events)
+                    self._wait_for_work(events, began_s)
         self._fail_tasks(errors.ShuttingDown())
         if stores is not None:
             stores.close()
@@ -290,17 +291,19 @@ class Projector:
             # What waits is not known while the log cannot be read: at least as old as the fault.
             self._oldest_unfolded_us = self._clock.now_us()
 
-    def _wait_for_work(self, events: int) -> None:
-        """`events`: so many have just come."""
+    def _wait_for_work(self, events: int, began_s: float) -> None:
+        """`events`: so many have just come, and were begun with then."""
         if not events:
             self._waits = True
             self._work.wait(self._limits.poll_s)
             self._waits = False
             # Cleared before anything is looked at, so no hint given after that look is lost.
             self._work.clear()
-        elif self._limits.gather_events_min <= events < self._limits.gather_events_max:
+        elif events >= self._limits.gather_events_min:
             # They come fast: a transaction of many costs half as much for each of them.
-            self._stopping.wait(self._limits.gather_s)
+            left_s = began_s + self._limits.gather_s - self._clock.monotonic_s()
+            if left_s > 0:
+                self._stopping.wait(left_s)
 
     def _advance(self, stores: _Open) -> int:
         """Fold one batch of what waits; how many events were there, 0 once none is left."""
@@ -331,7 +334,7 @@ class Projector:
         self._oldest_unfolded_us = events[0].receive_time_us
         # A task may write the views before the next batch.
         alone = self._run_under_way is None and self._asked.empty()
-        many = len(events) >= self._limits.gather_events_max
+        many = len(events) >= self._limits.ahead_events_min
         batch = stores.live.advance(events, recorded, ahead=many and alone)
         self._folded.set()
         if batch is not None:

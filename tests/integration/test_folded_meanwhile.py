@@ -37,13 +37,17 @@ def _callback(message_id: str, status: str = "READ") -> NewEvent:
 class Site:
     """A log, and a follower of it that folds two events at once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, events_min: int = 1) -> None:
         stores = stores_of(folder)
         self.folder = folder
         self.log = StoredLogReader(stores.events)
         self.views: ViewsWriter = StoredViewsWriter(stores.views, self.log.identity)
         self.follower = Follower(
-            self.log, self.views, CursorCodec(self.log.identity), Limits(), A_BATCH
+            self.log,
+            self.views,
+            CursorCodec(self.log.identity),
+            Limits(ahead_events_min=events_min),
+            A_BATCH,
         )
 
     def close(self) -> None:
@@ -113,6 +117,29 @@ def test_the_next_batch_is_folded_during_the_commit(
 
     assert (2, {"M0": 1, "M1": 1}) == between
     assert (4, {f"M{number}": 1 for number in range(4)}) == (site.position(), site.counts())
+
+
+def test_a_few_are_left_until_there_are_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer than pay for it: they are folded in their turn, with what came meanwhile."""
+    folded: list[str] = []
+
+    def seen(message: Message | None, recipient: Recipient | None, report: Report) -> Folded:
+        folded.append(report.message_id)
+        return fold(message, recipient, report)
+
+    monkeypatch.setattr(batch, "fold", seen)
+    with closing(Site(tmp_path, events_min=2)) as site:
+        site.append(*(_callback(f"M{number}") for number in range(3)))
+        site.step()
+        first = [*folded]
+        site.append(_callback("M3"))
+        site.step()
+
+        assert first == ["M0", "M1"]
+        assert folded == ["M0", "M1", "M2", "M3"]
+        assert site.position() == 4
 
 
 def test_it_meets_what_the_batch_before_it_wrote(site: Site) -> None:

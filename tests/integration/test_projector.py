@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -22,13 +24,14 @@ from service.domain.message import Folded, Message, MessageKey, Recipient, Repor
 from service.errors import StoreUnusable
 from service.eventlog.reader import StoredLogReader
 from service.eventlog.sqlite import SqliteLogWriter
-from service.projector import batch
+from service.projector import batch, runner
 from service.projector.leadership import Leadership, SoleLeader
 from service.projector.runner import Projector
 from service.telemetry import Metrics
 from service.views.reader import StoredViewsReader
 from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
+from tests.clock import FakeClock
 
 DEADLINE_S = 60.0
 LIMITS = Limits(poll_s=0.05, retry_s=0.05)
@@ -322,6 +325,51 @@ class _Losing(SoleLeader):
             return unfenced
         self.refused.release()
         return None
+
+
+class _Pauses(threading.Event):
+    """Says how long it is to be waited for; nobody waits."""
+
+    asked: ClassVar[list[float]]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is None or timeout >= LIMITS.poll_s:
+            return super().wait(timeout)
+        self.asked.append(timeout)
+        return self.is_set()
+
+
+@pytest.mark.parametrize(
+    ("events", "fold_ms", "pauses"),
+    [(49, 0, []), (50, 0, [0.02]), (50, 0.1, [0.015]), (50, 0.5, []), (500, 0.02, [0.01])],
+)
+async def test_what_comes_fast_is_gathered(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    events: int,
+    fold_ms: float,
+    pauses: list[float],
+) -> None:
+    """For a moment that begins with the batch before: one that takes as long is not followed by
+    any pause."""
+    clock = FakeClock()
+
+    def slow(message: Message | None, recipient: Recipient | None, report: Report) -> Folded:
+        clock.advance(fold_ms / 1_000)
+        return fold(message, recipient, report)
+
+    _Pauses.asked = []
+    monkeypatch.setattr(batch, "fold", slow)
+    used = SimpleNamespace(Event=_Pauses, Thread=threading.Thread)
+    monkeypatch.setattr(runner, "threading", used)
+    async with site.projecting(clock):
+        # Behind what a projector does first.
+        await site.reached(site.append([body("M")]))
+        await site.reached(site.append([body(f"M{number}") for number in range(events)]))
+        # Behind the pause, if there is one.
+        await site.reached(site.append([body("M")]))
+
+    assert pytest.approx(pauses) == _Pauses.asked
 
 
 async def test_a_process_that_stands_by_is_not_behind(site: Site) -> None:

@@ -64,7 +64,7 @@ class _Folding:
     def fold(
         self, events_max: int, reports_max: int, until: int = 10**9, *, ahead: bool = False
     ) -> None:
-        limits = Limits(fold_reports_max=reports_max)
+        limits = Limits(fold_reports_max=reports_max, ahead_events_min=1)
         follower = Follower(self.log, self.views, self.cursors, limits, events_max)
         while events := follower.waiting(Position(until)):
             follower.advance(events, ahead=ahead)
