@@ -5,8 +5,9 @@ how a connection is opened and kept durable, how a transaction begins, how many 
 """
 
 import enum
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -34,13 +35,33 @@ def committed(commit: Callable[[], object], meanwhile: Callable[[], None] | None
 
     Raises what the commit raises. Worth it only for a transaction of many rows.
     """
-    if meanwhile is None:
+    outcome: Future[None] = Future()
+
+    def committing() -> None:
+        try:
+            commit()
+        except BaseException as fault:  # noqa: BLE001
+            outcome.set_exception(fault)
+        else:
+            outcome.set_result(None)
+
+    if meanwhile is None or not _begun(committing):
         commit()
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="commit") as beside:
-        committing = beside.submit(commit)
+    try:
         meanwhile()
-        committing.result()
+    finally:
+        # Whatever happens: the thread uses the connection.
+        outcome.result()
+
+
+def _begun(work: Callable[[], None]) -> bool:
+    """On a thread of its own; False if the system gives no more of them."""
+    try:
+        threading.Thread(target=work, name="commit").start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def unfenced(_connection: "Connection") -> None:
@@ -109,8 +130,8 @@ class Connection(Protocol):
     ) -> AbstractContextManager[None]:
         """What is written inside is committed at the end, or none of it.
 
-        `meanwhile` is done while the commit is under way: it must neither raise nor use this
-        connection, and the transaction ends when both are done.
+        `meanwhile` is done while the commit is under way, or not at all: it must neither raise nor
+        use this connection, and the transaction ends when both are done.
         """
         ...
 

@@ -23,42 +23,43 @@ _AWAY = "the event log's database is away: only callbacks are kept meanwhile"
 class Batch:
     """Events in order, and who waits for which of them."""
 
-    __slots__ = ("contents_bytes", "events", "since_s", "taken", "told", "waiters")
+    __slots__ = ("contents_bytes", "events", "over", "since_s", "taken", "told", "waiters")
 
     def __init__(self, since_s: float) -> None:
         self.since_s = since_s
         self.events: list[NewEvent] = []
-        self.waiters: list[tuple[asyncio.Future[Position], int, int]] = []
-        """With the place of the first of their events in the batch, and how many they are."""
+        self.waiters: list[tuple[asyncio.Future[Position], int]] = []
+        """With the place of their event in the batch."""
         self.told: list[tuple[Told, int]] = []
+        """With the place of the first of their events."""
+        self.over = False
+        """It is known whether they are recorded, if not by all who wait."""
         self.contents_bytes = 0
         self.taken: Underway | None = None
         """As somebody has it who folds meanwhile."""
 
     def tell(self, first: Position | None) -> None:
         """The same as `settle` and `fail`, for those who are told at once."""
+        self.over = True
         for told, place in self.told:
             told(first if first is None or first == SPOOLED else Position(first + place))
 
     def settle(self, first: Position) -> None:
         """Recorded: the first one there, or SPOOLED."""
-        for waiter, place, count in self.waiters:
+        for waiter, place in self.waiters:
             if not waiter.done():
                 if first != SPOOLED:
                     waiter.set_result(Position(first + place))
-                elif all(one.kind is EventKind.CALLBACK for one in self._of(place, count)):
+                elif self.events[place].kind is EventKind.CALLBACK:
                     waiter.set_result(SPOOLED)
                 else:
                     waiter.set_exception(errors.LogUnavailable(_AWAY))
 
     def fail(self, reason: str) -> None:
         """None of it is recorded, or that is not known."""
-        for waiter, _, _ in self.waiters:
+        for waiter, _ in self.waiters:
             if not waiter.done():
                 waiter.set_exception(errors.LogUnavailable(reason))
-
-    def _of(self, place: int, count: int) -> list[NewEvent]:
-        return self.events[place : place + count]
 
 
 class Batches:
@@ -76,23 +77,23 @@ class Batches:
         """Is there one to take?"""
         return bool(self._collected)
 
-    def add(
-        self, loop: asyncio.AbstractEventLoop, events: Sequence[NewEvent]
-    ) -> "asyncio.Future[Position]":
-        """A future of the first one's position, or SPOOLED; it raises LogUnavailable.
+    def add(self, loop: asyncio.AbstractEventLoop, event: NewEvent) -> "asyncio.Future[Position]":
+        """A future of its position, or SPOOLED; it raises LogUnavailable.
 
-        All of them go into one batch. Raises LogUnavailable when too much is waiting already, or
-        for too long: then nothing was added.
+        Raises LogUnavailable when too much is waiting already, or for too long: then nothing was
+        added.
         """
-        batch, place = self._added(loop, events)
+        batch, place = self._added(loop, (event,))
         waiter: asyncio.Future[Position] = loop.create_future()
-        batch.waiters.append((waiter, place, len(events)))
+        batch.waiters.append((waiter, place))
         return waiter
 
     def add_told(
         self, loop: asyncio.AbstractEventLoop, callbacks: Sequence[NewEvent], told: Told
     ) -> None:
-        """The same for callbacks of somebody who is told: before those who wait."""
+        """The same for callbacks of somebody who is told, before those who wait. All of them go
+        into one batch.
+        """
         batch, place = self._added(loop, callbacks)
         batch.told.append((told, place))
 
@@ -109,7 +110,7 @@ class Batches:
         if waiting_events > limits.waiting_events_max or waiting_bytes > limits.waiting_bytes_max:
             raise errors.LogUnavailable("too much is waiting to be recorded: try again")
         now_s = loop.time()
-        if self._waiting_events and now_s - self._oldest_s() > limits.waiting_s_max:
+        if now_s - self._waits_since_s(now_s) > limits.waiting_s_max:
             raise errors.LogUnavailable("recording takes too long: try again")
         batch = self._batch_for(count, size, now_s)
         place = len(batch.events)
@@ -132,10 +133,11 @@ class Batches:
         self._waiting_events -= len(batch.events)
         self._waiting_bytes -= batch.contents_bytes
 
-    def _oldest_s(self) -> float:
-        """Since when the one that has waited longest does."""
-        oldest = self.under_way or self._collected[0]
-        return oldest.since_s
+    def _waits_since_s(self, now_s: float) -> float:
+        """Since when the one does that has waited longest; now if nobody waits."""
+        if self.under_way is not None and not self.under_way.over:
+            return self.under_way.since_s
+        return self._collected[0].since_s if self._collected else now_s
 
     def _batch_for(self, events: int, size: int, now_s: float) -> Batch:
         if self._collected:

@@ -144,7 +144,7 @@ class GroupCommit:
         recorded.
         """
         self._check_open()
-        waiter = self._batches.add(self._loop, [event])
+        waiter = self._batches.add(self._loop, event)
         self._idle.clear()
         if not self._writing and not self._leaving:
             # With all that come in this turn of the loop: alone it would cost a transaction.

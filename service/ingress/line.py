@@ -40,7 +40,8 @@ class Line(asyncio.Protocol):
     ) -> None:
         """`answers`: the same end once more, for answers from any thread. The other end asks
         nothing before it has the last answer, which has at most some 100 bytes; this one asks
-        nothing at all. It stays open with the caller: a thread may be about to use it.
+        nothing at all. It stays open with the caller: a thread may be about to use it. One that
+        cannot be written ends the line at both ends: who has asked would wait for ever.
         """
         self._answers = answers
         self._handle = handle
@@ -78,6 +79,7 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self._end_answers()
         asked, self._asked = self._asked, {}
         for answered in asked.values():
             if not answered.done():
@@ -114,9 +116,16 @@ class Line(asyncio.Protocol):
         if self._answers is None:
             self._send(number, _ANSWER, answer)
         else:
-            # Then whoever has asked is gone.
-            with suppress(OSError):
+            try:
                 self._answers.sendall(_HEADER.pack(len(answer), number, _ANSWER) + answer)
+            except OSError:
+                self._end_answers()
+
+    def _end_answers(self) -> None:
+        if self._answers is not None:
+            # The other end may be gone.
+            with suppress(OSError):
+                self._answers.shutdown(socket.SHUT_RDWR)
 
     def _send(self, number: int, about: int, payload: bytes) -> None:
         if not self._lost:

@@ -52,7 +52,7 @@ class RemoteAppender:
 
     def append(self, event: NewEvent) -> "asyncio.Future[Position]":
         """As `GroupCommit.append` has it, for callbacks."""
-        waiter = self._batches.add(self._loop, [event])
+        waiter = self._batches.add(self._loop, event)
         if self._batches.under_way is None and not self._leaving:
             # With all that come in this turn of the loop.
             self._leaving = True

@@ -1,6 +1,7 @@
 """One generation of the views, following the log a batch at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 import structlog
 
@@ -18,6 +19,8 @@ from service.wire.cursor import CursorCodec
 _log = structlog.get_logger(__name__)
 _BASELINE_ROWS = 1_000
 _PLENTY = Position(2**63 - 1)
+_AHEAD = (EventKind.CALLBACK, EventKind.TOMBSTONE)
+"""Others ask the views again when they are folded, or are folded by themselves."""
 
 
 class Follower:
@@ -70,8 +73,8 @@ class Follower:
         Nothing is written until `recorded` says that they are in the log for good. None: nothing
         was written; they are not there, or are to be tried with fewer at once.
 
-        With `ahead` the next events are folded meanwhile (see `FoldedAhead`). It counts only if
-        nobody else writes these views before the next call.
+        With `ahead` the next events are folded meanwhile if there are many (see `FoldedAhead`). It
+        counts only if nobody else writes these views before the next call.
 
         A defect of ours in decoding or folding must not hold up what stands behind it. Halving
         the batches finds the one event at fault; it is stepped over, and stays in the log, and in
@@ -84,13 +87,14 @@ class Follower:
         try:
             batch = ready.batch if ready and ready.events is events else None
             batch = batch or self._folded(events, since)
-            if ahead:
-                following = self._folding_behind(batch)
+            if ahead and len(events) >= self._limits.ahead_events_min:
+                following = self._many_behind(batch)
             applied = self._views.apply(batch, recorded, following)
         except errors.PlugstatusError:
             raise
-        except Exception:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001
             if len(events) > 1:
+                _log.warning("trying with fewer events at once", reason=repr(error))
                 self._events_max = len(events) // 2
                 return None
             _log.exception("event put in quarantine", position=events[0].position)
@@ -142,14 +146,17 @@ class Follower:
     def _folding(self, events: Sequence[Event]) -> Folding:
         return Folding(events, self._views, self._cursors, self._limits.fold_reports_max)
 
-    def _folding_behind(self, batch: ViewsBatch) -> FoldedAhead:
+    def _many_behind(self, batch: ViewsBatch) -> FoldedAhead | None:
+        """None unless there are many: until it is their turn there will be more."""
         since = Checkpoint(batch.since.generation, batch.until)
-        return FoldedAhead(
-            since,
-            lambda: self._behind(since.mark.position),
-            self._folding,
-            self._limits.ahead_events_min,
-        )
+        try:
+            behind = self._behind(since.mark.position)
+        except errors.LogUnavailable:
+            # No reason not to write what was read.
+            return None
+        events = list(takewhile(lambda event: event.kind in _AHEAD, behind))
+        many = len(events) >= self._limits.ahead_events_min
+        return FoldedAhead(since, events, self._folding) if many else None
 
     def _behind(self, position: Position) -> list[Event]:
         events = self._log.read(position, self._events_max, self._limits.fold_bytes_max)

@@ -334,8 +334,7 @@ class Projector:
         self._oldest_unfolded_us = events[0].receive_time_us
         # A task may write the views before the next batch.
         alone = self._run_under_way is None and self._asked.empty()
-        many = len(events) >= self._limits.ahead_events_min
-        batch = stores.live.advance(events, recorded, ahead=many and alone)
+        batch = stores.live.advance(events, recorded, ahead=alone)
         self._folded.set()
         if batch is not None:
             self._on_advance(batch)

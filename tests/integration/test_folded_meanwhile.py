@@ -119,6 +119,24 @@ def test_the_next_batch_is_folded_during_the_commit(
     assert (4, {f"M{number}": 1 for number in range(4)}) == (site.position(), site.counts())
 
 
+def test_without_another_thread_it_is_one_after_the_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system gives no more of them: no event is to blame for that."""
+
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    site.append(*(_callback(f"M{number}") for number in range(10)))
+    batches = 0
+    while site.step():
+        batches += 1
+
+    assert batches == 10 // A_BATCH
+    assert {f"M{number}": 1 for number in range(10)} == site.counts()
+
+
 def test_a_few_are_left_until_there_are_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +158,26 @@ def test_a_few_are_left_until_there_are_more(
         assert first == ["M0", "M1"]
         assert folded == ["M0", "M1", "M2", "M3"]
         assert site.position() == 4
+
+
+def test_behind_a_few_nobody_looks_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for a lone change should not wait for that as well."""
+    reads = 0
+    read = StoredLogReader.read
+
+    def counted(log: StoredLogReader, *asked: Any) -> list[Event]:
+        nonlocal reads
+        reads += 1
+        return read(log, *asked)
+
+    monkeypatch.setattr(StoredLogReader, "read", counted)
+    with closing(Site(tmp_path, events_min=2)) as site:
+        site.append(_callback("M"))
+        site.step()
+
+    assert reads == 1
 
 
 def test_it_meets_what_the_batch_before_it_wrote(site: Site) -> None:
@@ -283,13 +321,13 @@ def test_pages_wait_beside_the_file_for_longer_while_more_waits(
 ) -> None:
     """They go into the file of the views together, and that holds up the change after them."""
     site.append(*(_callback(f"M{number}") for number in range(1_200)))
-    while site.step(ahead=ahead):
-        pass
+    for _ in range(590):
+        site.step(ahead=ahead)
     logged = (site.folder / "views.db-wal").stat().st_size
     brought = (site.folder / "views.db").stat().st_size
-    site.append(_callback("M"))
-    site.step(ahead=False)
+    while site.step(ahead=ahead):
+        pass
 
     assert logged // 2**20 in waiting_mib
-    # One that does not wait for more brings them all there.
+    # The last one, behind which nothing waits, brings them all there.
     assert not ahead or (site.folder / "views.db").stat().st_size > brought

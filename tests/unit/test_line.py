@@ -3,6 +3,7 @@
 import asyncio
 import select
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -153,3 +154,36 @@ async def test_a_lost_line_fails_who_waits_and_who_asks() -> None:
         with pytest.raises(LineLost):
             await line.ask(ABOUT, b"?")
         answer(b"too late")
+
+
+async def test_an_answer_that_cannot_leave_ends_the_line() -> None:
+    """Who has asked would wait for it for ever: both ends hear that it is over."""
+    asking, theirs = socket.socketpair()
+    there = End()
+    there.holds = True
+    with asking, theirs.dup() as answers:
+        await connected(partial(Line, there.handle, there.lost.set, answers), theirs)
+        asking.sendall(struct.pack("<IIB", 0, 1, ABOUT))
+        async with asyncio.timeout(10):
+            answer = await there.held.get()
+            # Nobody reads, and it is more than there is room for.
+            answer(bytes(10_000_000))
+            await there.lost.wait()
+        asking.settimeout(10)
+        while asking.recv(1_000_000):
+            pass
+
+
+async def test_the_end_of_a_line_is_heard_while_somebody_may_answer() -> None:
+    """What is kept open for answers keeps nobody waiting."""
+    ours, theirs = socket.socketpair()
+    here, there = End(), End()
+    there.holds = True
+    line = await connected(partial(Line, here.handle, here.lost.set), ours)
+    with theirs.dup() as answers:
+        other = await connected(partial(Line, there.handle, there.lost.set, answers), theirs)
+        waiting = line.ask(ABOUT)
+        other.close()
+        async with asyncio.timeout(10):
+            with pytest.raises(LineLost):
+                await waiting
