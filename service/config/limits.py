@@ -62,7 +62,7 @@ class Limits:
     ahead_events_min: int = 200
     """Where so many wait, they are folded while those before them are being committed; with fewer
     there is less to gain than it costs."""
-    make_way_from_s: float = 0.35
+    make_way_from_s: float = 0.4
     make_way_until_s: float = 5.0
     """While the views are so far behind the log, appends make way for folding. Further behind they
     are not because of what comes in now: an old log is folded, and callbacks do not wait for it."""
