@@ -55,10 +55,11 @@ class Limits:
     fold_events_max: int = 3_000
     """Events a transaction of the views."""
     gather_events_min: int = 50
+    gather_events_max: int = 500
     gather_s: float = 0.02
-    """After so many events at once, the next ones are folded no sooner than so long after these
-    were begun with: a transaction of many costs half as much for each of them, and watchers get
-    fewer frames."""
+    """The pause after folding so many events at once, but fewer than the second: a transaction of
+    many costs half as much for each of them, and watchers get fewer frames. Where as many as that
+    come there is nothing to wait for."""
     ahead_events_min: int = 200
     """Where so many wait, they are folded while those before them are being committed; with fewer
     there is less to gain than it costs."""

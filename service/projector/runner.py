@@ -197,7 +197,6 @@ class Projector:
     def _run(self, opened: _Open | None) -> None:
         stores = opened
         while not self._stopping.is_set():
-            began_s = self._clock.monotonic_s()
             try:
                 stores = self._led(stores)
                 events = self._advance(stores) if stores else 0
@@ -217,7 +216,7 @@ class Projector:
                 if stores is None:
                     self._stand_by()
                 elif not self._step(stores):
-                    self._wait_for_work(events, began_s)
+                    self._wait_for_work(events)
         self._fail_tasks(errors.ShuttingDown())
         if stores is not None:
             stores.close()
@@ -291,19 +290,17 @@ class Projector:
             # What waits is not known while the log cannot be read: at least as old as the fault.
             self._oldest_unfolded_us = self._clock.now_us()
 
-    def _wait_for_work(self, events: int, began_s: float) -> None:
-        """`events`: so many have just come, and were begun with then."""
+    def _wait_for_work(self, events: int) -> None:
+        """`events`: so many have just come."""
         if not events:
             self._waits = True
             self._work.wait(self._limits.poll_s)
             self._waits = False
             # Cleared before anything is looked at, so no hint given after that look is lost.
             self._work.clear()
-        elif events >= self._limits.gather_events_min:
+        elif self._limits.gather_events_min <= events < self._limits.gather_events_max:
             # They come fast: a transaction of many costs half as much for each of them.
-            left_s = began_s + self._limits.gather_s - self._clock.monotonic_s()
-            if left_s > 0:
-                self._stopping.wait(left_s)
+            self._stopping.wait(self._limits.gather_s)
 
     def _advance(self, stores: _Open) -> int:
         """Fold one batch of what waits; how many events were there, 0 once none is left."""

@@ -31,7 +31,6 @@ from service.telemetry import Metrics
 from service.views.reader import StoredViewsReader
 from service.views.writer import StoredViewsWriter
 from service.wire.cursor import CursorCodec
-from tests.clock import FakeClock
 
 DEADLINE_S = 60.0
 LIMITS = Limits(poll_s=0.05, retry_s=0.05)
@@ -340,36 +339,23 @@ class _Pauses(threading.Event):
 
 
 @pytest.mark.parametrize(
-    ("events", "fold_ms", "pauses"),
-    [(49, 0, []), (50, 0, [0.02]), (50, 0.1, [0.015]), (50, 0.5, []), (500, 0.02, [0.01])],
+    ("events", "pauses"), [(49, []), (50, [LIMITS.gather_s]), (499, [LIMITS.gather_s]), (500, [])]
 )
 async def test_what_comes_fast_is_gathered(
-    site: Site,
-    monkeypatch: pytest.MonkeyPatch,
-    events: int,
-    fold_ms: float,
-    pauses: list[float],
+    site: Site, monkeypatch: pytest.MonkeyPatch, events: int, pauses: list[float]
 ) -> None:
-    """For a moment that begins with the batch before: one that takes as long is not followed by
-    any pause."""
-    clock = FakeClock()
-
-    def slow(message: Message | None, recipient: Recipient | None, report: Report) -> Folded:
-        clock.advance(fold_ms / 1_000)
-        return fold(message, recipient, report)
-
+    """For a moment; not where so many come that a transaction has enough of them."""
     _Pauses.asked = []
-    monkeypatch.setattr(batch, "fold", slow)
     used = SimpleNamespace(Event=_Pauses, Thread=threading.Thread)
     monkeypatch.setattr(runner, "threading", used)
-    async with site.projecting(clock):
+    async with site.projecting():
         # Behind what a projector does first.
         await site.reached(site.append([body("M")]))
         await site.reached(site.append([body(f"M{number}") for number in range(events)]))
         # Behind the pause, if there is one.
         await site.reached(site.append([body("M")]))
 
-    assert pytest.approx(pauses) == _Pauses.asked
+    assert pauses == _Pauses.asked
 
 
 async def test_a_process_that_stands_by_is_not_behind(site: Site) -> None:
