@@ -1,7 +1,7 @@
 """The next batch, folded while the one before it is being committed.
 
-A commit waits for the disk and leaves Python to others, so that under load, when more waits than
-one batch takes, folding the next one costs no time of its own:
+A commit waits for the disk and leaves Python to others, so that under load, where many events wait,
+folding the next ones costs no time of its own:
 
     write N ─ look up N+1 ┬ commit N ────┬ write N+1 ─ look up N+2 ┬ …
                           └ fold N+1 ────┘                         └ …
