@@ -31,9 +31,10 @@ class Dialect(enum.Enum):
 
 
 def committed(commit: Callable[[], object], meanwhile: Callable[[], None] | None) -> None:
-    """Commit; if there is something to do meanwhile, on a thread that is made for it.
+    """Commit, on a thread that is made for it if there is something to do meanwhile.
 
-    Raises what the commit raises. Worth it only for a transaction of many rows.
+    `meanwhile` is left out if the system gives no more threads. Raises what the commit raises.
+    Worth it only for a transaction of many rows.
     """
     outcome: Future[None] = Future()
 
